@@ -1,0 +1,44 @@
+# `make demo` trains, attacks and exports a robust three-exit network; `make test` runs the tests.
+# Both set up .venv by themselves. PYTHON chooses the interpreter (CPython 3.11 to 3.13).
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: help setup demo test lint format app clean
+
+help:
+	@echo "make demo | test | app | lint | format | setup | clean"
+
+setup: .venv/.installed
+
+.venv/.installed: requirements.txt constraints.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v <= (3, 13) else f"error: Python 3.11 to 3.13 is needed. Received: {v[0]}.{v[1]}. Name another one: make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt -c constraints.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	@touch $@
+
+.venv/.installed-dev: .venv/.installed requirements-dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt -c constraints.txt
+	@touch $@
+
+demo: .venv/.installed
+	@$(BIN)/python training/fit.py --name demo --overwrite true
+	@echo
+	@echo "Open the app:  make app   (or: $(BIN)/streamlit run app/main.py)"
+
+test: .venv/.installed-dev
+	$(BIN)/python -m pytest
+
+lint: .venv/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: .venv/.installed-dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+app: .venv/.installed
+	$(BIN)/streamlit run app/main.py
+
+clean:
+	rm -rf .venv runs saved_models/demo

@@ -1,0 +1,33 @@
+"""Exit-aware adversarial attacks: objectives (what is maximised) apart from solvers (how)."""
+
+from rdi_keras.attacks.attack import Attack, CompiledAttack, ExitNetwork, fooled
+from rdi_keras.attacks.objectives import (
+    Average,
+    ExitAware,
+    MaxAverage,
+    Objective,
+    Single,
+    TargetedAt,
+    TargetedExit,
+    cross_entropy,
+    objective,
+)
+from rdi_keras.attacks.solvers import PGD, fgsm
+
+__all__ = [
+    "PGD",
+    "Attack",
+    "Average",
+    "CompiledAttack",
+    "ExitAware",
+    "ExitNetwork",
+    "MaxAverage",
+    "Objective",
+    "Single",
+    "TargetedAt",
+    "TargetedExit",
+    "cross_entropy",
+    "fgsm",
+    "fooled",
+    "objective",
+]

@@ -1,0 +1,129 @@
+"""`training/evaluate.py RUN`: measures a run's model and its twin, and writes the report."""
+
+from collections.abc import Sequence
+
+from rdi_keras.cli.options import command, load_config, parse
+from rdi_keras.errors import InputError
+
+DESCRIPTION = "Measure a trained run on the test part: report.json, report.md, figures, a table."
+
+
+@command
+def main(argv: Sequence[str] | None = None) -> None:
+    """Evaluates the run folder named on the command line."""
+    import jsonargparse
+
+    parser = jsonargparse.ArgumentParser(description=DESCRIPTION, exit_on_error=False)
+    parser.add_argument("run", type=str, help="a run folder, runs/<name>")
+    parser.add_argument("--suite", type=str | None, help="attack list; default: the run's own")
+    parser.add_argument("--epsilon", type=str | None, help="budget; default: the run's own")
+    parser.add_argument("--limit", type=int | None, help="only the first so many test samples")
+    parser.add_argument("--data_dir", type=str | None, help="folder of prepared TFDS sets")
+    arguments = parse(parser, argv)
+
+    from rdi_keras.runs import CONFIG_FILE, RunFolder
+    from rdi_keras.training import load_data
+
+    run = RunFolder.open(arguments.run)
+    config = load_config((run.path / CONFIG_FILE).read_text())
+    config.evaluation.suite = arguments.suite or config.evaluation.suite
+    config.evaluation.limit = arguments.limit or config.evaluation.limit
+    config.epsilon = arguments.epsilon or config.epsilon
+    config.data.data_dir = arguments.data_dir or config.data.data_dir
+    evaluate_run(run, config, load_data(config))
+
+
+def evaluate_run(run, config, dataset) -> dict:
+    """Attacks the run's model and twin on the test part; writes and prints the report.
+
+    Args:
+        run: a finished `RunFolder`.
+        config: says suite, budget, number of samples and seed.
+        dataset: the one that the run was trained on.
+
+    Returns:
+        The report, as written.
+    """
+    import dataclasses
+
+    import keras
+    from rich.console import Console
+
+    from rdi_keras import evaluation
+    from rdi_keras.inference import cost_table
+    from rdi_keras.metadata import Metadata
+    from rdi_keras.names import parse_epsilon
+    from rdi_keras.runs import MODEL_FILE, TWIN_FILE
+
+    metadata = dataclasses.replace(Metadata.read(run.path), epsilon=config.epsilon)
+    attacks = evaluation.suite(config.evaluation.suite, parse_epsilon(config.epsilon))
+    model = keras.models.load_model(run.path / MODEL_FILE, compile=False)
+    _check_fits(model, dataset)
+    samples = dataset.test.first(config.evaluation.limit)
+    twin_path = run.path / TWIN_FILE
+    twin = keras.models.load_model(twin_path, compile=False) if twin_path.exists() else None
+
+    def outcomes_of(network, title):
+        with _progress(title, samples, config.evaluation.batch_size, attacks) as on_batch:
+            return evaluation.run_conditions(
+                network,
+                network.thresholds.numpy(),
+                samples,
+                attacks,
+                config.evaluation.batch_size,
+                config.seed,
+                on_batch,
+            )
+
+    looks = run.count_test_evaluation(metadata.model_digest, config.evaluation.suite)
+    outcomes = outcomes_of(model, "model")
+    report = evaluation.build_report(
+        metadata,
+        dataset,
+        len(samples),
+        config.evaluation.suite,
+        config.seed,
+        run.read_calibration(),
+        looks,
+        outcomes,
+        cost_table(model),
+        {name: list(attack.passes(model.num_exits, model.num_classes)) for name, attack in attacks.items()},
+        twin and (outcomes_of(twin, "one-exit twin"), cost_table(twin)),
+    )
+    figures = evaluation.write_figures(report, run.path)
+    (run.path / "report.md").write_text(evaluation.markdown(report, figures))
+    evaluation.write_report(report, run.path)
+    console = Console()
+    console.print(evaluation.rich_table(report))
+    total = [len(samples) * sum(each) for each in zip(*report["passes_per_sample"].values(), strict=True)]
+    console.print(f"passes through the model: {total[0]:,} forward, {total[1]:,} backward")
+    return report
+
+
+def _check_fits(model, dataset) -> None:
+    if model.input_shape[1:] != dataset.input_shape or model.num_classes != dataset.num_classes:
+        raise InputError(
+            f"The model takes images of shape {model.input_shape[1:]} and knows {model.num_classes} "
+            f"classes, but {dataset.name} has {dataset.input_shape} and {dataset.num_classes}"
+        )
+
+
+def _progress(title: str, samples, batch_size: int, attacks):
+    """A context that shows a bar, and gives the function that moves it on after a batch."""
+    import contextlib
+    import math
+
+    from rich.progress import Progress
+
+    @contextlib.contextmanager
+    def shown():
+        batches = math.ceil(len(samples) / batch_size) * (len(attacks) + 1)
+        with Progress(transient=True) as progress:
+            task = progress.add_task(title, total=batches)
+
+            def on_batch(condition: str) -> None:
+                progress.update(task, advance=1, description=f"{title}: {condition}")
+
+            yield on_batch
+
+    return shown()

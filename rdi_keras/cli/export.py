@@ -1,0 +1,47 @@
+"""`training/export.py RUN`: writes a run's model as the next version of a SavedModel."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rdi_keras.cli.options import command, parse
+
+DESCRIPTION = "Export a trained run as the next version of a SavedModel for TensorFlow Serving."
+REPORT_FILES = ("report.json", "report.md", "accuracy.png", "exit_shares.png")
+
+
+@command
+def main(argv: Sequence[str] | None = None) -> None:
+    """Exports the run folder named on the command line."""
+    import jsonargparse
+
+    parser = jsonargparse.ArgumentParser(description=DESCRIPTION, exit_on_error=False)
+    parser.add_argument("run", type=str, help="a run folder, runs/<name>")
+    parser.add_argument("--to", type=str | None, help="folder of versions; default: saved_models/<name>")
+    arguments = parse(parser, argv)
+
+    from rdi_keras.runs import RunFolder
+
+    run = RunFolder.open(arguments.run)
+    target = arguments.to or Path("saved_models", run.path.resolve().name)
+    print(f"SavedModel: {export_run(run, Path(target))}")
+
+
+def export_run(run, folder: Path) -> Path:
+    """Writes the run's model and report as the next version in a folder; returns the version's.
+
+    Raises:
+        InputError: if the run has no report, or its report is about another model.
+    """
+    import keras
+
+    from rdi_keras import defenses  # noqa: F401  Registers the classes that model.keras names.
+    from rdi_keras.evaluation import read_report
+    from rdi_keras.metadata import Metadata
+    from rdi_keras.runs import MODEL_FILE
+    from rdi_keras.serving import export_saved_model
+
+    metadata = Metadata.read(run.path)
+    read_report(run.path, metadata)
+    model = keras.models.load_model(run.path / MODEL_FILE, compile=False)
+    files = [run.path / name for name in REPORT_FILES if (run.path / name).exists()]
+    return export_saved_model(model, metadata, folder, files)

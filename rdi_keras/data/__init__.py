@@ -1,0 +1,32 @@
+"""Data sets as float32 images in [0, 1], with their class names and honest splits."""
+
+from pathlib import Path
+
+from rdi_keras.data.dataset import Dataset, Split, split_dataset
+from rdi_keras.data.digits import load_digits
+from rdi_keras.data.folder import load_folder
+from rdi_keras.data.tfds import load_tfds
+
+FOLDER_PREFIX = "folder:"
+
+
+def load(name: str, data_dir: str | None = None, image_size: int | None = None) -> Dataset:
+    """Loads a data set by name.
+
+    Args:
+        name: `digits` (embedded in scikit-learn), `folder:PATH` (one sub-folder a class), or the
+            name of a TFDS image-classification set.
+        data_dir: folder of prepared TFDS sets; default: the environment variable `TFDS_DATA_DIR`.
+        image_size: height and width to resize to, where images are not of one size.
+
+    Raises:
+        InputError: if the data cannot be had; the message says what to do.
+    """
+    if name == "digits":
+        return load_digits()
+    if name.startswith(FOLDER_PREFIX):
+        return load_folder(Path(name.removeprefix(FOLDER_PREFIX)), image_size)
+    return load_tfds(name, data_dir, image_size)
+
+
+__all__ = ["Dataset", "Split", "load", "load_digits", "load_folder", "load_tfds", "split_dataset"]

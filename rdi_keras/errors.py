@@ -1,0 +1,13 @@
+"""The one error that users of the library are meant to see."""
+
+
+class InputError(ValueError):
+    """A request that cannot be met as given.
+
+    The message is one line that says what was given, what is allowed and what to do. The commands
+    print it without a traceback and exit with status 2.
+    """
+
+
+class TrainingDivergedError(RuntimeError):
+    """Training met a value that is not a finite number; the message names step and metric."""

@@ -1,0 +1,144 @@
+"""`report.json`: one file with every figure of a model, checked against its schema."""
+
+import functools
+import importlib.resources
+import json
+from pathlib import Path
+
+from rdi_keras.data import Dataset
+from rdi_keras.errors import InputError
+from rdi_keras.evaluation.outcome import Outcome
+from rdi_keras.inference import CostTable
+from rdi_keras.metadata import Metadata
+
+SCHEMA_VERSION = 1
+JSON_FILE = "report.json"
+
+
+def build_report(
+    metadata: Metadata,
+    dataset: Dataset,
+    num_samples: int,
+    suite: str,
+    seed: int,
+    calibration: dict,
+    test_evaluations: int,
+    outcomes: dict[str, Outcome],
+    cost: CostTable,
+    passes: dict[str, list[int]],
+    twin: tuple[dict[str, Outcome], CostTable] | None,
+) -> dict:
+    """Puts a report together and checks it against the schema.
+
+    Args:
+        metadata: of the model.
+        dataset: the data set; figures are of the first `num_samples` of its test part.
+        num_samples: how many.
+        suite: name of the attack list.
+        seed: of the attacks.
+        calibration: how the thresholds were chosen, and what they do on calibration data.
+        test_evaluations: how often the test part has been looked at in this run folder.
+        outcomes: of `run_conditions`.
+        cost: of the model.
+        passes: condition → forward and backward passes per sample.
+        twin: outcomes and cost of the backbone with one exit, if there is one.
+    """
+    report = {
+        "schema_version": SCHEMA_VERSION,
+        "dataset": dataset.name,
+        "split": f"test[:{num_samples}]",
+        "n": num_samples,
+        "epsilon": metadata.epsilon_value,
+        "epsilon_text": metadata.epsilon,
+        "norm": "linf",
+        "seed": seed,
+        "suite": suite,
+        "preset": metadata.preset,
+        "package_version": metadata.package_version,
+        "model_digest": metadata.model_digest,
+        "thresholds": metadata.thresholds,
+        "macs_per_exit": cost.cumulative,
+        "macs_per_exit_own_branch_only": cost.own_branch_only,
+        "macs_backbone": cost.backbone,
+        "passes_per_sample": passes,
+        "conditions": {name: each.summary(cost) for name, each in outcomes.items()},
+        "baseline": None,
+        "calibration": calibration,
+        "test_evaluations": test_evaluations,
+    }
+    if twin is not None:
+        twin_outcomes, twin_cost = twin
+        report["baseline"] = {
+            "thresholds": [],
+            "macs_per_exit": twin_cost.cumulative,
+            "macs_backbone": twin_cost.backbone,
+            "conditions": {name: each.summary(twin_cost) for name, each in twin_outcomes.items()},
+        }
+    validate(report)
+    return report
+
+
+@functools.cache
+def _schema() -> dict:
+    return json.loads(importlib.resources.files(__package__).joinpath("report.schema.json").read_text())
+
+
+def validate(report: dict) -> None:
+    """Checks a report against the schema and its own numbers.
+
+    Raises:
+        InputError: names the first field that does not fit.
+    """
+    import jsonschema
+
+    try:
+        jsonschema.validate(report, _schema())
+    except jsonschema.ValidationError as error:
+        where = "/".join(map(str, error.absolute_path)) or "the report"
+        raise InputError(
+            f"Not a report of schema version {SCHEMA_VERSION}: {where}: {error.message}"
+        ) from None
+    num_exits = len(report["macs_per_exit"])
+    if len(report["thresholds"]) != num_exits - 1:
+        raise InputError(
+            f"A report of {num_exits} exits has {num_exits - 1} thresholds. Received: "
+            f"{len(report['thresholds'])}"
+        )
+    for name, condition in report["conditions"].items():
+        if len(condition["exit_shares"]) != num_exits:
+            raise InputError(
+                f"Condition {name} of a report with {num_exits} exits has {num_exits} exit shares. "
+                f"Received: {len(condition['exit_shares'])}"
+            )
+
+
+def write_report(report: dict, folder: Path) -> Path:
+    """Writes `report.json` into a folder and returns its path."""
+    path = folder / JSON_FILE
+    path.write_text(json.dumps(report, indent=2) + "\n")
+    return path
+
+
+def read_report(folder: Path, metadata: Metadata) -> dict:
+    """Reads and checks the report of a folder.
+
+    Args:
+        folder: a run folder or a version folder.
+        metadata: of the model that the report must be about.
+
+    Raises:
+        InputError: no report, not a report, or a report about another model.
+    """
+    path = folder / JSON_FILE
+    try:
+        report = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise InputError(f"Cannot read {str(path)!r}: {error}. Make it with training/evaluate.py") from None
+    validate(report)
+    if report["model_digest"] != metadata.model_digest:
+        raise InputError(
+            f"{str(path)!r} is a report for another model: it names weights "
+            f"{report['model_digest'][:12]}, this model has {metadata.model_digest[:12]}. Make it anew "
+            "with training/evaluate.py"
+        )
+    return report

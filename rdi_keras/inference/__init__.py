@@ -1,0 +1,23 @@
+"""Exit policies, calibration of their thresholds, adaptive execution, and what it costs."""
+
+from rdi_keras.inference.adaptive import adaptive
+from rdi_keras.inference.calibration import (
+    exits_at,
+    thresholds_for_budget,
+    thresholds_for_shares,
+)
+from rdi_keras.inference.cost import ALL_COUNTED, CONVOLUTION_ONLY, CostTable, cost_table
+from rdi_keras.inference.policy import EntropyPolicy, entropy
+
+__all__ = [
+    "ALL_COUNTED",
+    "CONVOLUTION_ONLY",
+    "CostTable",
+    "EntropyPolicy",
+    "adaptive",
+    "cost_table",
+    "entropy",
+    "exits_at",
+    "thresholds_for_budget",
+    "thresholds_for_shares",
+]

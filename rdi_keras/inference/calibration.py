@@ -1,0 +1,94 @@
+"""Entropy thresholds from held-out data: for given exit shares, or for a mean-compute budget."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from rdi_keras.errors import InputError
+
+BISECTIONS = 40
+
+
+def thresholds_for_shares(entropies: np.ndarray, shares: Sequence[float]) -> np.ndarray:
+    """Chooses thresholds so that each exit answers its share of the calibration samples.
+
+    Args:
+        entropies: float `[n, N]` in nats, of every exit on calibration data.
+        shares: N fractions that add up to 1; `[1/N] * N` is the paper's equal share.
+
+    Returns:
+        float32 `[N-1]`. Shares are met up to ties and to one sample per exit.
+
+    Raises:
+        InputError: if the shares are not N fractions with sum 1, or there are no samples.
+    """
+    num_samples, num_exits = entropies.shape
+    if len(shares) != num_exits or min(shares) < 0 or not np.isclose(sum(shares), 1) or not num_samples:
+        raise InputError(
+            f"Exit shares must be {num_exits} fractions that add up to 1, for at least one sample. "
+            f"Received: {list(shares)} for {num_samples} samples"
+        )
+    inside = np.ones(num_samples, dtype=bool)
+    thresholds = []
+    for exit_entropies, share in zip(entropies.T[:-1], shares[:-1], strict=True):
+        leaving = min(round(share * num_samples), int(inside.sum()))
+        thresholds.append(_threshold_between(np.sort(exit_entropies[inside]), leaving))
+        inside &= exit_entropies >= thresholds[-1]
+    return np.asarray(thresholds, np.float32)
+
+
+def thresholds_for_budget(entropies: np.ndarray, macs_per_exit: Sequence[float], budget: float) -> np.ndarray:
+    """Chooses thresholds so that the mean compute on the calibration samples meets a budget.
+
+    Every side exit lets the same fraction q leave of the samples that reach it; q is the smallest
+    that meets the budget, so that no more samples leave early than the budget asks for.
+
+    Args:
+        entropies: float `[n, N]` in nats, of every exit on calibration data.
+        macs_per_exit: N cumulative MACs.
+        budget: largest mean MACs per sample.
+
+    Returns:
+        float32 `[N-1]`.
+
+    Raises:
+        InputError: if the budget is below the cost of the first exit.
+    """
+    num_exits = len(macs_per_exit)
+
+    def thresholds_at(fraction: float) -> np.ndarray:
+        shares = [fraction * (1 - fraction) ** k for k in range(num_exits - 1)]
+        return thresholds_for_shares(entropies, [*shares, 1 - sum(shares)])
+
+    def mean_macs(fraction: float) -> float:
+        exits = exits_at(entropies, thresholds_at(fraction))
+        return float(np.mean(np.asarray(macs_per_exit)[exits - 1]))
+
+    if mean_macs(0.0) <= budget:
+        return thresholds_at(0.0)
+    if mean_macs(1.0) > budget:
+        raise InputError(
+            f"A mean budget of {budget:.0f} MACs per sample cannot be met: leaving at the first exit "
+            f"takes {macs_per_exit[0]:.0f}. Raise the budget to at least that"
+        )
+    low, high = 0.0, 1.0
+    for _ in range(BISECTIONS):
+        middle = (low + high) / 2
+        low, high = (middle, high) if mean_macs(middle) > budget else (low, middle)
+    return thresholds_at(high)
+
+
+def exits_at(entropies: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
+    """Where samples with these entropies `[n, N]` leave: int32 `[n]`, 1-based."""
+    stays = entropies[:, :-1] >= thresholds
+    return 1 + np.cumprod(stays, axis=1, dtype=np.int32).sum(axis=1, dtype=np.int32)
+
+
+def _threshold_between(ordered: np.ndarray, leaving: int) -> float:
+    """A float32 threshold that the `leaving` smallest of the ordered entropies stay below."""
+    if leaving == 0:
+        return 0.0
+    if leaving == len(ordered):
+        return float(np.nextafter(np.float32(ordered[-1]), np.float32(np.inf)))
+    middle = np.float32((ordered[leaving - 1] + ordered[leaving]) / 2)
+    return float(max(middle, np.nextafter(np.float32(ordered[leaving - 1]), np.float32(np.inf))))

@@ -1,0 +1,87 @@
+"""`metadata.json`: what a reader of a model needs to know beside its weights."""
+
+import dataclasses
+import hashlib
+import importlib.metadata
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from rdi_keras.errors import InputError
+from rdi_keras.names import parse_epsilon
+
+FILE_NAME = "metadata.json"
+
+
+def package_version() -> str:
+    """The installed version of rdi_keras; `unknown` where it runs from a bare source tree."""
+    try:
+        return importlib.metadata.version("rdi_keras")
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown"
+
+
+def weights_digest(model) -> str:
+    """SHA-256 of a Keras model's weights, thresholds included: tells two models apart."""
+    digest = hashlib.sha256()
+    for weight in model.weights:
+        digest.update(weight.numpy().tobytes())
+    return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """Facts about a trained multi-exit model.
+
+    Attributes:
+        class_names: in the order of the logits.
+        input_shape: `[H, W, C]`.
+        thresholds: N-1 entropies in nats, calibrated on held-out data.
+        macs_per_exit: N cumulative multiply-accumulates per sample, heads passed included.
+        macs_backbone: the same for the backbone without side exits.
+        dataset: what it was trained on.
+        epsilon: the budget it was trained against, as text, e.g. `8/255`.
+        preset: the configuration's name.
+        model_digest: of the weights, see `weights_digest`.
+        package_version: of rdi_keras.
+    """
+
+    class_names: list[str]
+    input_shape: list[int]
+    thresholds: list[float]
+    macs_per_exit: list[int]
+    macs_backbone: int
+    dataset: str
+    epsilon: str
+    preset: str
+    model_digest: str
+    package_version: str
+
+    @property
+    def num_exits(self) -> int:
+        return len(self.macs_per_exit)
+
+    @property
+    def epsilon_value(self) -> float:
+        """The budget in pixel units."""
+        return parse_epsilon(self.epsilon)
+
+    def write(self, folder: Path) -> None:
+        """Writes `metadata.json` into the folder."""
+        (folder / FILE_NAME).write_text(json.dumps(dataclasses.asdict(self), indent=2) + "\n")
+
+    @classmethod
+    def read(cls, folder: Path) -> "Metadata":
+        """Reads `metadata.json` of a folder.
+
+        Raises:
+            InputError: if it is not there or does not hold exactly these fields.
+        """
+        path = folder / FILE_NAME
+        try:
+            return cls(**json.loads(path.read_text()))
+        except (OSError, ValueError, TypeError) as error:
+            raise InputError(
+                f"Cannot read {str(path)!r}: {error}. Give a run folder (runs/<name>) or a version of "
+                "a SavedModel (saved_models/<name>/<version>)"
+            ) from None

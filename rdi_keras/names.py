@@ -1,0 +1,48 @@
+"""Names and units that several parts share, each said once."""
+
+from fractions import Fraction
+
+from rdi_keras.errors import InputError
+
+IMAGES = "images"
+IMAGE_BYTES = "bytes"
+THRESHOLDS = "thresholds"
+
+# Signatures of an exported SavedModel.
+SERVING_DEFAULT = "serving_default"
+ADAPTIVE = "adaptive"
+ALL_EXITS = "all_exits"
+IMAGE_FILES = "image_bytes"
+
+
+def exit_name(number: int) -> str:
+    """Returns the output name of the exit with this 1-based number, e.g. `exit_1`."""
+    return f"exit_{number}"
+
+
+def exit_names(num_exits: int) -> list[str]:
+    """Returns the output names of all exits, in the order in which a sample meets them."""
+    return [exit_name(number) for number in range(1, num_exits + 1)]
+
+
+def parse_epsilon(text: str | float) -> float:
+    """Turns a perturbation budget such as `"8/255"`, `"0.1"` or `0.1` into a number.
+
+    Args:
+        text: the budget in pixel units, where images lie in [0, 1].
+
+    Returns:
+        A float between 0 and 1.
+
+    Raises:
+        InputError: if it is no number or lies outside [0, 1].
+    """
+    try:
+        value = float(Fraction(str(text)))
+    except (ValueError, ZeroDivisionError):
+        raise InputError(
+            f"epsilon must be a number or a fraction such as 8/255. Received: {text!r}"
+        ) from None
+    if not 0 <= value <= 1:
+        raise InputError(f"epsilon must lie between 0 and 1, because images do. Received: {text!r}")
+    return value

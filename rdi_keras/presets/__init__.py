@@ -1,0 +1,51 @@
+"""Presets: whole configurations by name. Importing this package needs no TensorFlow."""
+
+import inspect
+from collections.abc import Callable
+
+from rdi_keras.errors import InputError
+from rdi_keras.presets.config import (
+    AttackConfig,
+    CalibrationConfig,
+    Config,
+    DataConfig,
+    EvaluationConfig,
+    ModelConfig,
+    TrainingConfig,
+)
+from rdi_keras.presets.digits import digits
+from rdi_keras.presets.mnist import mnist
+
+PRESETS: dict[str, Callable[[], Config]] = {"digits": digits, "mnist": mnist}
+DEFAULT_PRESET = "digits"
+
+
+def preset(name: str) -> Config:
+    """Returns a new configuration of this name.
+
+    Raises:
+        InputError: if there is no such preset.
+    """
+    if name not in PRESETS:
+        raise InputError(f"Unknown preset {name!r}. Allowed: {', '.join(PRESETS)}")
+    return PRESETS[name]()
+
+
+def describe_presets() -> str:
+    """All presets with what they say of their command, time and result."""
+    return "\n\n".join(f"{name}\n{inspect.cleandoc(make.__doc__)}" for name, make in PRESETS.items())
+
+
+__all__ = [
+    "DEFAULT_PRESET",
+    "PRESETS",
+    "AttackConfig",
+    "CalibrationConfig",
+    "Config",
+    "DataConfig",
+    "EvaluationConfig",
+    "ModelConfig",
+    "TrainingConfig",
+    "describe_presets",
+    "preset",
+]

@@ -1,0 +1,140 @@
+"""The one configuration of a run. Importing this module needs no TensorFlow."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass
+class DataConfig:
+    """Which data.
+
+    Attributes:
+        name: digits, the name of a TFDS image-classification set, or folder:PATH.
+        data_dir: folder of prepared TFDS sets; default: the environment variable TFDS_DATA_DIR.
+        image_size: height and width to resize to, where images are not of one size.
+        train_limit: use only so many training samples.
+    """
+
+    name: str = "digits"
+    data_dir: str | None = None
+    image_size: int | None = None
+    train_limit: int | None = None
+
+
+@dataclass
+class ModelConfig:
+    """Which network.
+
+    Attributes:
+        backbone: its name, e.g. small_cnn.
+        exits_after: the backbone's layers with a side exit behind them.
+    """
+
+    backbone: str = "small_cnn"
+    exits_after: list[int] = field(default_factory=lambda: [1, 3])
+
+
+@dataclass
+class AttackConfig:
+    """The attack that makes training images.
+
+    Attributes:
+        objective: main, single(k), average, max_average, exit_aware, targeted_exit or
+            targeted_exit(k).
+        num_steps: gradient steps; 1 with random start is Fast-AT.
+        step_size: in pixel units, a number or a fraction such as 2/255; default: 2.5 · ε / num_steps.
+        random_start: whether to start anywhere in the ball.
+        restarts: how often to start anew, keeping the best.
+    """
+
+    objective: str = "main"
+    num_steps: int = 10
+    step_size: str | None = None
+    random_start: bool = True
+    restarts: int = 1
+
+
+@dataclass
+class TrainingConfig:
+    """How weights are fitted.
+
+    Attributes:
+        attack: makes the adversarial half of every batch.
+        adversarial_weight: λ, the share of the adversarial loss, 0 to 1.
+        exit_weights: one weight per exit; default 1 each.
+        epochs: passes over the training data.
+        batch_size: samples per step.
+        optimizer: adam or sgd (Nesterov momentum 0.9).
+        learning_rate: at its highest; it warms up over a tenth of the steps, then falls as a cosine.
+        weight_decay: decoupled, per step and unit of learning rate.
+        pad_crop: zero pixels to pad on each side before a random crop.
+        flip: whether to mirror at random.
+    """
+
+    attack: AttackConfig = field(default_factory=AttackConfig)
+    adversarial_weight: float = 0.5
+    exit_weights: list[float] | None = None
+    epochs: int = 40
+    batch_size: int = 64
+    optimizer: str = "adam"
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.0
+    pad_crop: int = 0
+    flip: bool = False
+
+
+@dataclass
+class CalibrationConfig:
+    """Where thresholds stand; always set on data held out of the training data.
+
+    Attributes:
+        budget: largest mean compute, as a fraction of the backbone's MACs.
+        shares: instead, the share of samples that each exit answers; N fractions with sum 1.
+    """
+
+    budget: float = 0.65
+    shares: list[float] | None = None
+
+
+@dataclass
+class EvaluationConfig:
+    """What the report measures.
+
+    Attributes:
+        suite: the attack list, quick or standard.
+        limit: use only the first so many test samples.
+        batch_size: samples attacked at once.
+    """
+
+    suite: str = "standard"
+    limit: int | None = None
+    batch_size: int = 250
+
+
+@dataclass
+class Config:
+    """A run: data, network, training, calibration, evaluation, and where results go.
+
+    Attributes:
+        preset: the preset that the fields started from.
+        name: of the run's folder and of the exported model.
+        seed: of weights, order of samples and attacks.
+        epsilon: radius of the L∞ ball in pixel units, a number or a fraction such as 8/255.
+        twin: whether to train the same backbone with one exit beside it, for comparison.
+        runs_dir: where run folders lie.
+        saved_models_dir: where exported models lie.
+        overwrite: whether a finished run of the same name may be replaced.
+    """
+
+    preset: str = "digits"
+    name: str = "digits"
+    seed: int = 0
+    epsilon: str = "0.1"
+    twin: bool = True
+    runs_dir: str = "runs"
+    saved_models_dir: str = "saved_models"
+    overwrite: bool = False
+    data: DataConfig = field(default_factory=DataConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    calibration: CalibrationConfig = field(default_factory=CalibrationConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)

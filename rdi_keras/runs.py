@@ -1,0 +1,119 @@
+"""The run folder: where training leaves its model and everything that was measured of it."""
+
+import datetime
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from rdi_keras.errors import InputError
+from rdi_keras.metadata import FILE_NAME as METADATA_FILE
+from rdi_keras.metadata import Metadata, package_version, weights_digest
+
+MODEL_FILE = "model.keras"
+TWIN_FILE = "twin.keras"
+CONFIG_FILE = "config.yaml"
+ENVIRONMENT_FILE = "environment.json"
+CALIBRATION_FILE = "calibration.json"
+HISTORY_FILE = "history.csv"
+TWIN_HISTORY_FILE = "twin_history.csv"
+TEST_EVALUATIONS_FILE = "test_evaluations.jsonl"
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """`runs/<name>/`, as the contract lays it out."""
+
+    path: Path
+
+    @classmethod
+    def open(cls, path: str | Path) -> "RunFolder":
+        """An existing, finished run.
+
+        Raises:
+            InputError: if the folder is none.
+        """
+        run = cls(Path(path))
+        missing = [
+            name
+            for name in (MODEL_FILE, METADATA_FILE, CONFIG_FILE, CALIBRATION_FILE)
+            if not (run.path / name).is_file()
+        ]
+        if missing:
+            raise InputError(
+                f"{str(path)!r} is not a finished run folder: it lacks {', '.join(missing)}. Make one "
+                "with `make demo` or training/fit.py"
+            )
+        return run
+
+    @classmethod
+    def create(cls, path: str | Path, overwrite: bool) -> "RunFolder":
+        """An empty folder for a new run; only the count of looks at the test part outlives an old one.
+
+        Raises:
+            InputError: if a finished run, or something that is no run, is in the way, or the folder
+                cannot be written.
+        """
+        run = cls(Path(path))
+        if run.path.exists():
+            if (run.path / METADATA_FILE).exists() and not overwrite:
+                raise InputError(
+                    f"{str(path)!r} holds a finished run. Give another --name, or --overwrite true"
+                )
+            run._clear()
+        try:
+            run.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"Cannot write a run to {str(path)!r}: {error.strerror}") from None
+        return run
+
+    def _clear(self) -> None:
+        contents = {each.name for each in self.path.iterdir()} if self.path.is_dir() else None
+        if contents is None or (contents and CONFIG_FILE not in contents):
+            raise InputError(
+                f"{str(self.path)!r} exists and is no run folder. Give another --name or --runs_dir"
+            )
+        for each in self.path.iterdir():
+            if each.is_dir():
+                shutil.rmtree(each)
+            elif each.name != TEST_EVALUATIONS_FILE:
+                each.unlink()
+
+    def finish(self, model, config, dataset, calibration: dict) -> None:
+        """Writes a trained model, and the metadata that make this folder a finished run.
+
+        Args:
+            model: trained and calibrated.
+            config: of the run.
+            dataset: it was trained on.
+            calibration: what `rdi_keras.training.calibrate` returned.
+        """
+        from rdi_keras.inference import cost_table
+
+        model.save(self.path / MODEL_FILE)
+        (self.path / CALIBRATION_FILE).write_text(json.dumps(calibration, indent=2) + "\n")
+        cost = cost_table(model)
+        Metadata(
+            class_names=list(dataset.class_names),
+            input_shape=list(dataset.input_shape),
+            thresholds=model.thresholds.numpy().tolist(),
+            macs_per_exit=cost.cumulative,
+            macs_backbone=cost.backbone,
+            dataset=dataset.name,
+            epsilon=config.epsilon,
+            preset=config.preset,
+            model_digest=weights_digest(model),
+            package_version=package_version(),
+        ).write(self.path)
+
+    def read_calibration(self) -> dict:
+        """What `finish` was told of the calibration."""
+        return json.loads((self.path / CALIBRATION_FILE).read_text())
+
+    def count_test_evaluation(self, model_digest: str, suite: str) -> int:
+        """Notes that the test part is looked at now; returns how often it has been, this included."""
+        path = self.path / TEST_EVALUATIONS_FILE
+        now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        with path.open("a") as file:
+            print(json.dumps({"time": now, "model": model_digest, "suite": suite}), file=file)
+        return len(path.read_text().splitlines())

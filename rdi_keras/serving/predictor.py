@@ -1,0 +1,200 @@
+"""One way to ask a trained model, whether it lies in a run folder or in a SavedModel."""
+
+import functools
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from rdi_keras import defenses  # noqa: F401  Registers the classes that model.keras names.
+from rdi_keras.errors import InputError
+from rdi_keras.inference import adaptive
+from rdi_keras.metadata import Metadata
+from rdi_keras.models import MultiExitModel
+from rdi_keras.names import ADAPTIVE, ALL_EXITS, IMAGES, SERVING_DEFAULT, THRESHOLDS, exit_names
+from rdi_keras.runs import MODEL_FILE
+
+ENGINES = ("auto", "tensorflow")
+SAVED_MODEL_FILE = "saved_model.pb"
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Adaptive answers for B images.
+
+    Attributes:
+        probabilities: float32 `[B, C]`, of the exit that answered.
+        label: int64 `[B]`.
+        exit: int32 `[B]`, 1-based.
+        entropy: float32 `[B]`, nats, of the exit that answered.
+        macs: float32 `[B]`, multiply-accumulates of everything that ran for the sample.
+    """
+
+    probabilities: np.ndarray
+    label: np.ndarray
+    exit: np.ndarray
+    entropy: np.ndarray
+    macs: np.ndarray
+
+
+class Predictor:
+    """Opens a model and predicts adaptively: each sample leaves at the first exit that is sure.
+
+    Args:
+        path: a run folder, a version folder of a SavedModel, or a folder of such versions, of which
+            the highest is taken.
+        engine: what executes the model; `auto` picks one.
+        thresholds: N-1 entropies in nats instead of the model's own.
+
+    Raises:
+        InputError: if there is no model at the path, or the thresholds do not fit it.
+
+    Example:
+
+    >>> predictor = Predictor("saved_models/digits")
+    >>> predictor.predict(images).label
+    """
+
+    def __init__(self, path: str | Path, engine: str = "auto", thresholds=None):
+        if engine not in ENGINES:
+            raise InputError(f"Unknown engine {engine!r}. Allowed: {', '.join(ENGINES)}")
+        self.path = resolve_model_path(Path(path))
+        self.metadata = Metadata.read(self.path)
+        self.num_exits = self.metadata.num_exits
+        self.num_classes = len(self.metadata.class_names)
+        self.thresholds = self._checked_thresholds(
+            self.metadata.thresholds if thresholds is None else thresholds
+        )
+        if (self.path / MODEL_FILE).is_file():
+            self._backend = _KerasModel(self.path / MODEL_FILE)
+        else:
+            self._backend = _SavedModel(self.path, self.num_exits)
+
+    def predict(self, images, thresholds=None, batch_size: int = 256) -> Prediction:
+        """Answers for images, each from the exit where it leaves.
+
+        Args:
+            images: float `[B, H, W, C]` in [0, 1].
+            thresholds: N-1 entropies in nats for this call only.
+            batch_size: how many images run at once.
+
+        Raises:
+            InputError: if images or thresholds do not fit the model.
+        """
+        images = check_images(images, self.metadata.input_shape)
+        chosen = self.thresholds if thresholds is None else self._checked_thresholds(thresholds)
+        batches = [
+            self._backend.adaptive(images[start : start + batch_size], chosen)
+            for start in range(0, max(len(images), 1), batch_size)
+        ]
+        fields = Prediction.__annotations__
+        return Prediction(*(np.concatenate([each[field] for each in batches]) for field in fields))
+
+    def exits(self, images) -> dict[str, np.ndarray]:
+        """Logits float32 `[B, C]` of every exit, by name, for images as in `predict`."""
+        images = check_images(images, self.metadata.input_shape)
+        logits = self._backend.logits(tf.constant(images), self.num_exits)
+        names = exit_names(self.num_exits)
+        return {name: each.numpy() for name, each in zip(names, logits, strict=True)}
+
+    def logits(self, images, up_to: int | None = None) -> list:
+        """Differentiable logits of exits 1 … `up_to`, in inference mode: what an attack needs."""
+        return self._backend.logits(images, up_to or self.num_exits)
+
+    def _checked_thresholds(self, thresholds) -> np.ndarray:
+        values = np.asarray(thresholds, np.float32)
+        if values.shape != (self.num_exits - 1,) or np.isnan(values).any():
+            raise InputError(
+                f"The model has {self.num_exits} exits and takes {self.num_exits - 1} thresholds in "
+                f"nats. Received: {np.asarray(thresholds).tolist()}"
+            )
+        return values
+
+
+class _KerasModel:
+    def __init__(self, path: Path):
+        try:
+            self._model = keras.models.load_model(path, compile=False)
+        except (OSError, ValueError, TypeError) as error:
+            raise InputError(f"Cannot load {str(path)!r}: {error}") from None
+        if not isinstance(self._model, MultiExitModel):
+            raise InputError(f"{str(path)!r} holds a {type(self._model).__name__}, not a multi-exit model")
+        self._adaptive = tf.function(
+            functools.partial(adaptive, self._model), autograph=False, reduce_retracing=True
+        )
+
+    def adaptive(self, images: np.ndarray, thresholds: np.ndarray) -> dict:
+        per_sample = np.tile(thresholds, (len(images), 1))
+        return self._adaptive(tf.constant(images), tf.constant(per_sample))
+
+    def logits(self, images, up_to: int) -> list:
+        return self._model.logits(images, up_to)
+
+
+class _SavedModel:
+    def __init__(self, path: Path, num_exits: int):
+        try:
+            self._loaded = tf.saved_model.load(str(path))
+        except (OSError, ValueError, tf.errors.OpError) as error:
+            raise InputError(f"Cannot load the SavedModel {str(path)!r}: {error}") from None
+        missing = {SERVING_DEFAULT, ADAPTIVE, ALL_EXITS} - set(self._loaded.signatures)
+        if missing:
+            raise InputError(
+                f"The SavedModel {str(path)!r} lacks the signatures {', '.join(sorted(missing))}. "
+                "Export it with training/export.py"
+            )
+        self._names = exit_names(num_exits)
+
+    def adaptive(self, images: np.ndarray, thresholds: np.ndarray) -> dict:
+        per_sample = np.tile(thresholds, (len(images), 1))
+        inputs = {IMAGES: tf.constant(images), THRESHOLDS: tf.constant(per_sample)}
+        return self._loaded.signatures[ADAPTIVE](**inputs)
+
+    def logits(self, images, up_to: int) -> list:
+        outputs = self._loaded.signatures[ALL_EXITS](**{IMAGES: images})
+        return [outputs[name] for name in self._names[:up_to]]
+
+
+def resolve_model_path(path: Path) -> Path:
+    """The run folder or version folder that a path means.
+
+    Raises:
+        InputError: if no model lies there.
+    """
+    if (path / MODEL_FILE).is_file() or (path / SAVED_MODEL_FILE).is_file():
+        return path
+    if path.is_dir():
+        versions = [each for each in path.iterdir() if each.name.isdigit()]
+        versions = [each for each in versions if (each / SAVED_MODEL_FILE).is_file()]
+        if versions:
+            return max(versions, key=lambda each: int(each.name))
+    raise InputError(
+        f"No model at {str(path)!r}: neither {MODEL_FILE} of a run nor {SAVED_MODEL_FILE} of a "
+        "SavedModel. Train one with `make demo` or training/fit.py"
+    )
+
+
+def check_images(images, input_shape) -> np.ndarray:
+    """Returns the images as a float32 array if a model of this input shape can take them.
+
+    Raises:
+        InputError: wrong rank or size, integers, not-a-number, or values outside [0, 1].
+    """
+    images = np.asarray(images)
+    expected = tuple(input_shape)
+    if images.ndim != 4 or images.shape[1:] != expected:
+        raise InputError(
+            f"Images must have shape (B, {', '.join(map(str, expected))}). Received: {images.shape}"
+        )
+    if not np.issubdtype(images.dtype, np.floating):
+        raise InputError(
+            f"Images must be float32 in [0, 1]. Received dtype: {images.dtype}. Divide uint8 pixels by 255"
+        )
+    if images.size and not (images.min() >= 0 and images.max() <= 1):
+        raise InputError(
+            "Images must lie in [0, 1] and hold no NaN. Received values from "
+            f"{images.min():.4g} to {images.max():.4g}"
+        )
+    return images.astype(np.float32)

@@ -1,0 +1,162 @@
+"""From a configuration to a trained, calibrated model."""
+
+from collections.abc import Sequence
+
+import keras
+import numpy as np
+
+from rdi_keras import data as data_sets
+from rdi_keras import models
+from rdi_keras.attacks import PGD, Attack, objective
+from rdi_keras.data import Dataset, Split
+from rdi_keras.data.pipeline import training_batches
+from rdi_keras.defenses import CalibrateThresholds, RobustModel, StopOnDivergence
+from rdi_keras.errors import InputError
+from rdi_keras.evaluation.suite import REACH
+from rdi_keras.inference import (
+    CostTable,
+    cost_table,
+    entropy,
+    exits_at,
+    thresholds_for_budget,
+    thresholds_for_shares,
+)
+from rdi_keras.names import exit_names, parse_epsilon
+from rdi_keras.presets import AttackConfig, CalibrationConfig, Config, TrainingConfig
+
+OPTIMIZERS = ("adam", "sgd")
+WARMUP_SHARE = 0.1
+# Held-out samples that the progress of training is measured on.
+VALIDATION_SAMPLES = 1000
+
+
+def load_data(config: Config) -> Dataset:
+    """The data set that the configuration names."""
+    wanted = config.data
+    dataset = data_sets.load(wanted.name, wanted.data_dir, wanted.image_size)
+    return dataset.with_train_limit(wanted.train_limit)
+
+
+def build_attack(config: AttackConfig, epsilon: str) -> Attack:
+    """The training attack of a configuration."""
+    radius = parse_epsilon(epsilon)
+    step_size = (
+        REACH * radius / max(config.num_steps, 1)
+        if config.step_size is None
+        else parse_epsilon(config.step_size)
+    )
+    solver = PGD(radius, config.num_steps, step_size, config.random_start, config.restarts)
+    return Attack(objective(config.objective), solver)
+
+
+def build_model(config: Config, dataset: Dataset, side_exits: bool = True) -> RobustModel:
+    """A compiled model with fresh weights from the configuration's seed.
+
+    Args:
+        config: the run's configuration.
+        dataset: gives the input shape, the classes and the number of steps.
+        side_exits: without them it is the twin, the same backbone with its last exit only.
+
+    Raises:
+        InputError: if a field has a value that is not allowed.
+    """
+    keras.utils.set_random_seed(config.seed)
+    backbone = models.backbone(
+        config.model.backbone,
+        dataset.input_shape,
+        dataset.num_classes,
+        exits_after=config.model.exits_after,
+    )
+    if not side_exits:
+        backbone = backbone.without_side_exits()
+    model = RobustModel.from_backbone(backbone)
+    training = config.training
+    model.compile(
+        optimizer=_optimizer(training, _checked_steps(training, len(dataset.train))),
+        attack=build_attack(training.attack, config.epsilon),
+        adversarial_weight=training.adversarial_weight,
+        exit_weights=training.exit_weights if side_exits else None,
+        seed=config.seed,
+    )
+    return model
+
+
+def fit_model(
+    model: RobustModel,
+    config: Config,
+    dataset: Dataset,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+) -> keras.callbacks.History:
+    """Trains a compiled model and leaves it calibrated; validates on calibration data."""
+    training = config.training
+    batches = training_batches(
+        dataset.train, training.batch_size, config.seed, training.pad_crop, training.flip
+    )
+    held_out = dataset.calibration.first(VALIDATION_SAMPLES)
+    follow = CalibrateThresholds(lambda each: calibrate(each, dataset.calibration, config.calibration))
+    return model.fit(
+        batches,
+        epochs=training.epochs,
+        validation_data=(held_out.images, held_out.labels),
+        validation_batch_size=VALIDATION_SAMPLES,
+        callbacks=[follow, StopOnDivergence(), *callbacks],
+        shuffle=False,  # The batches are shuffled already.
+        verbose=0,
+    )
+
+
+def calibrate(model: RobustModel, held_out: Split, config: CalibrationConfig) -> dict:
+    """Sets the model's thresholds from held-out data.
+
+    Returns:
+        How they were chosen, and accuracy, mean MACs, saving and exit shares on these data.
+    """
+    cost = cost_table(model)
+    outputs = model.predict(held_out.images, batch_size=500, verbose=0)
+    logits = np.stack([outputs[name] for name in exit_names(model.num_exits)], axis=1)
+    entropies = np.asarray(entropy(logits))
+    thresholds = _choose_thresholds(entropies, cost, config)
+    model.thresholds.assign(thresholds)
+    exits = exits_at(entropies, thresholds)
+    answers = np.argmax(logits, axis=-1)[np.arange(len(exits)), exits - 1]
+    mean_macs = float(np.asarray(cost.cumulative)[exits - 1].mean())
+    return {
+        "method": f"shares {config.shares}" if config.shares else f"budget {config.budget}",
+        "n": len(held_out),
+        "accuracy": float(np.mean(answers == held_out.labels)),
+        "mean_macs": mean_macs,
+        "saving": 1 - mean_macs / cost.backbone,
+        "exit_shares": (np.bincount(exits, minlength=model.num_exits + 1)[1:] / len(exits)).tolist(),
+    }
+
+
+def _choose_thresholds(entropies: np.ndarray, cost: CostTable, config: CalibrationConfig) -> np.ndarray:
+    if entropies.shape[1] == 1:
+        return np.zeros(0, np.float32)
+    if config.shares is not None:
+        return thresholds_for_shares(entropies, config.shares)
+    return thresholds_for_budget(entropies, cost.cumulative, config.budget * cost.backbone)
+
+
+def _optimizer(config: TrainingConfig, num_steps: int) -> keras.optimizers.Optimizer:
+    if config.optimizer not in OPTIMIZERS:
+        raise InputError(f"Unknown optimizer {config.optimizer!r}. Allowed: {', '.join(OPTIMIZERS)}")
+    warmup = round(WARMUP_SHARE * num_steps)
+    rate = keras.optimizers.schedules.CosineDecay(
+        config.learning_rate / 10,
+        decay_steps=num_steps - warmup,
+        alpha=0.01,
+        warmup_target=config.learning_rate,
+        warmup_steps=warmup,
+    )
+    if config.optimizer == "adam":
+        return keras.optimizers.Adam(rate, weight_decay=config.weight_decay or None)
+    return keras.optimizers.SGD(rate, momentum=0.9, nesterov=True, weight_decay=config.weight_decay or None)
+
+
+def _checked_steps(config: TrainingConfig, num_samples: int) -> int:
+    """All steps of a training."""
+    for name in ("epochs", "batch_size"):
+        if getattr(config, name) < 1:
+            raise InputError(f"training.{name} must be at least 1. Received: {getattr(config, name)}")
+    return max(num_samples // config.batch_size, 1) * config.epochs
