@@ -39,7 +39,7 @@ def parse_epsilon(text: str | float) -> float:
     """
     try:
         value = float(Fraction(str(text)))
-    except (ValueError, ZeroDivisionError):
+    except (ValueError, ArithmeticError):
         raise InputError(
             f"epsilon must be a number or a fraction such as 8/255. Received: {text!r}"
         ) from None

@@ -74,7 +74,7 @@ class RunFolder:
                 f"{str(self.path)!r} exists and is no run folder. Give another --name or --runs_dir"
             )
         for each in self.path.iterdir():
-            if each.is_dir():
+            if each.is_dir() and not each.is_symlink():
                 shutil.rmtree(each)
             elif each.name != TEST_EVALUATIONS_FILE:
                 each.unlink()

@@ -25,7 +25,7 @@ class ExitNetwork(Protocol):
 class Attack:
     """What is maximised, and how.
 
-    Per sample the best of all iterates, parts and restarts is returned. Best is, where a policy is
+    Per sample the best of the clean image and all iterates, parts and restarts is returned. Best is, where a policy is
     given, one that makes the adaptive answer wrong; then the one with the largest score of the
     objective. Without a policy the score alone decides, as in the paper's training.
 
@@ -49,6 +49,11 @@ class Attack:
         # the clean image, on which targets are chosen.
         return runs * (self.solver.num_steps + 2) + 1, runs * self.solver.num_steps
 
+    def check_fits(self, network: ExitNetwork) -> None:
+        """Raises `InputError` if the objective names an exit that the network does not have."""
+        for part in self.objective.parts(network.num_exits, network.num_classes):
+            part.depth(network.num_exits)
+
     def perturb(self, network: ExitNetwork, images, labels, seed, policy=None):
         """Attacks a batch; pure TensorFlow, for use inside a graph such as a training step.
 
@@ -66,12 +71,15 @@ class Attack:
         def run(part, classes, part_seed):
             return self.climb(network, part, images, labels, classes, part_seed, policy)
 
-        return self.search(network, images, labels, seed, run)
+        return self.search(network, images, labels, seed, policy, run)
 
-    def search(self, network: ExitNetwork, images, labels, seed, run):
-        """Keeps per sample the best of all parts and restarts; `run` makes one candidate."""
+    def search(self, network: ExitNetwork, images, labels, seed, policy, run):
+        """Keeps per sample the best of all parts and restarts; `run` makes one candidate.
+
+        The clean image is a candidate too, so that an attack never mends what was wrong before.
+        """
         clean_logits = network.logits(images)
-        best, best_rank = images, tf.fill(tf.shape(images)[:1], tf.float32.min)
+        best, best_rank = images, self._rank(clean_logits, labels, policy)
         fold_in = tf.random.experimental.stateless_fold_in
         for index, part in enumerate(self.objective.parts(network.num_exits, network.num_classes)):
             classes = part.classes(clean_logits[: part.depth(network.num_exits)], labels)
@@ -92,9 +100,11 @@ class Attack:
             return part.loss(logits, classes, policy), fooled(logits, labels, policy)
 
         candidate = ascend(self.solver, value, images, seed)
-        logits = network.logits(candidate)
+        return candidate, self._rank(network.logits(candidate), labels, policy)
+
+    def _rank(self, logits: list, labels, policy):
         score = self.objective.score(logits, labels, policy)
-        return candidate, rank_of(score, fooled(logits, labels, policy))
+        return rank_of(score, fooled(logits, labels, policy))
 
     def __call__(self, network: ExitNetwork, images, labels, thresholds=None, seed: int = 0):
         """Attacks a batch once. To attack many, keep a `CompiledAttack`: it compiles once."""
@@ -110,8 +120,7 @@ class CompiledAttack:
     """
 
     def __init__(self, attack: Attack, network: ExitNetwork):
-        for part in attack.objective.parts(network.num_exits, network.num_classes):
-            part.depth(network.num_exits)  # Refuses an exit that the network does not have.
+        attack.check_fits(network)
         self.attack = attack
         self.network = network
         self._climbs = {}
@@ -136,13 +145,14 @@ class CompiledAttack:
         images = tf.convert_to_tensor(images, tf.float32)
         labels = tf.convert_to_tensor(labels, tf.int64)
         known = [] if thresholds is None else [tf.convert_to_tensor(thresholds, tf.float32)]
+        policy = EntropyPolicy(*known) if known else None
 
         def run(part, classes, part_seed):
             arguments = [images, labels, classes, part_seed, *known]
             return self._compiled(part, arguments)(*arguments)
 
         seed = tf.constant([seed, 0], tf.int64)
-        return self.attack.search(self.network, images, labels, seed, run)
+        return self.attack.search(self.network, images, labels, seed, policy, run)
 
     def _compiled(self, part: Objective, arguments: list[tf.Tensor]):
         """The part's loop for any batch size, compiled for arguments of these shapes."""
@@ -153,8 +163,8 @@ class CompiledAttack:
         if key not in self._climbs:
 
             def climb(images, labels, classes, seed, thresholds=None):
-                policy = None if thresholds is None else EntropyPolicy(thresholds)
-                return self.attack.climb(self.network, part, images, labels, classes, seed, policy)
+                known = None if thresholds is None else EntropyPolicy(thresholds)
+                return self.attack.climb(self.network, part, images, labels, classes, seed, known)
 
             self._climbs[key] = tf.function(climb, autograph=False).get_concrete_function(*specs)
         return self._climbs[key]

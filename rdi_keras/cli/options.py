@@ -2,22 +2,26 @@
 
 import argparse
 import dataclasses
+import re
+import sys
 from collections.abc import Callable, Sequence
 
 import jsonargparse
+import yaml
 
 from rdi_keras.errors import InputError
 from rdi_keras.presets import (
-    DEFAULT_PRESET,
     Config,
     describe_presets,
     preset,
 )
 
+SHOW = ("-h", "--help", "--print_config")
+
 
 def config_parser(description: str) -> jsonargparse.ArgumentParser:
     """A parser with `--config FILE.yaml`, `--list-presets` and a flag for every field."""
-    parser = jsonargparse.ArgumentParser(description=description, exit_on_error=False, default_env=False)
+    parser = jsonargparse.ArgumentParser(description=description, exit_on_error=False, allow_abbrev=False)
     parser.add_argument("--config", action="config", help="YAML file with fields to set")
     parser.add_argument(
         "--list-presets", action="store_true", help="show the presets and what to expect of them"
@@ -34,10 +38,10 @@ def parse_config(description: str, argv: Sequence[str] | None) -> Config | None:
     Raises:
         InputError: an unknown preset, flag or field, or a value of the wrong type.
     """
-    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    first.add_argument("--preset", default=DEFAULT_PRESET)
-    chosen = first.parse_known_args(argv)[0].preset
+    argv = sys.argv[1:] if argv is None else argv
     parser = config_parser(description)
+    # Twice: the first time for the preset alone, which a flag or the YAML file may name.
+    chosen = parse(parser, [each for each in argv if each.partition("=")[0] not in SHOW]).preset
     parser.set_defaults(_flat(dataclasses.asdict(preset(chosen))))
     parsed = parse(parser, argv)
     if parsed.pop("list_presets"):
@@ -61,9 +65,16 @@ def parse(parser: jsonargparse.ArgumentParser, argv: Sequence[str] | None) -> js
 
 def dump_config(config: Config) -> str:
     """The resolved configuration as YAML that `--config` takes."""
-    import yaml
+    return yaml.dump(dataclasses.asdict(config), Dumper=_Dumper, sort_keys=False)
 
-    return yaml.safe_dump(dataclasses.asdict(config), sort_keys=False)
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes texts such as 1e-3 too, which `--config` would read as numbers."""
+
+
+_Dumper.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9][0-9_]*[eE][-+]?[0-9]+$"), list("-+0123456789")
+)
 
 
 def load_config(text: str) -> Config:
@@ -92,7 +103,6 @@ def command(main: Callable[[Sequence[str] | None], None]) -> Callable:
     """
     import functools
     import os
-    import sys
 
     from rdi_keras.errors import TrainingDivergedError
 

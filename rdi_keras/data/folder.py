@@ -73,12 +73,15 @@ def _read(path: Path, image_size: int | None) -> tuple[tuple[str, ...], Split]:
 
 def _read_image(file: Path, image_size: int | None) -> np.ndarray:
     """uint8 `[H, W, 3]`, turned upright as its EXIF data say."""
-    from PIL import Image, ImageOps, UnidentifiedImageError
+    from PIL import Image, ImageOps
 
     try:
         with Image.open(file) as opened:
-            image = ImageOps.exif_transpose(opened).convert("RGB")
-    except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
+            image = ImageOps.exif_transpose(opened)
+            if image.mode.startswith("I"):  # 16 bits a pixel: convert() alone would cut them off at 255.
+                image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+            image = image.convert("RGB")
+    except Exception as error:  # Pillow passes on whatever its decoders raise.
         raise InputError(f"Cannot read the image {str(file)!r}: {error}") from None
     if image_size is not None:
         image = image.resize((image_size, image_size), Image.Resampling.BILINEAR)

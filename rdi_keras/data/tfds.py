@@ -48,7 +48,7 @@ def _prepared_builder(name: str, data_dir: str | None):
     tfds.core.utils.gcs_utils._is_gcs_disabled = True
     try:
         builder = tfds.builder(name, data_dir=data_dir, try_gcs=False)
-    except (tfds.core.registered.DatasetNotFoundError, ValueError):
+    except (tfds.core.registered.DatasetNotFoundError, ValueError, AssertionError, ImportError):
         raise InputError(
             f"Unknown data set {name!r}. Allowed: digits, the name of a TFDS image-classification "
             "set such as mnist, or folder:PATH for a folder with one sub-folder a class"

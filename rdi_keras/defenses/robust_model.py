@@ -64,6 +64,8 @@ class RobustModel(MultiExitModel):
                 f"The model has {self.num_exits} exits and takes as many exit weights. Received: "
                 f"{exit_weights}"
             )
+        if attack is not None:
+            attack.check_fits(self)
         super().compile(optimizer=optimizer, **kwargs)
         self.attack = attack
         self.adversarial_weight = adversarial_weight
@@ -117,6 +119,7 @@ class RobustModel(MultiExitModel):
             [
                 view_weight * exit_weight * tf.reduce_mean(cross_entropy(each, labels))
                 for view_weight, view in zip(mix, logits, strict=False)
+                if view_weight  # At λ = 1 the clean view is for the metrics alone.
                 for exit_weight, each in zip(self.exit_weights, view, strict=True)
             ]
         )
@@ -128,7 +131,9 @@ class RobustModel(MultiExitModel):
                 metric.update_state(labels, each)
         return {metric.name: metric.result() for metric in self.metrics}
 
-    def get_compile_config(self) -> dict:
+    def get_compile_config(self) -> dict | None:
+        if not self.compiled:
+            return None
         attack = self.attack and {
             "objective": str(self.attack.objective),
             "solver": dataclasses.asdict(self.attack.solver),

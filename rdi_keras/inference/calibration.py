@@ -30,10 +30,13 @@ def thresholds_for_shares(entropies: np.ndarray, shares: Sequence[float]) -> np.
         )
     inside = np.ones(num_samples, dtype=bool)
     thresholds = []
-    for exit_entropies, share in zip(entropies.T[:-1], shares[:-1], strict=True):
-        leaving = min(round(share * num_samples), int(inside.sum()))
+    # Cumulative, so that rounding errors and ties do not add up from exit to exit.
+    targets = np.round(np.cumsum(shares[:-1]) * num_samples)
+    for exit_entropies, target in zip(entropies.T[:-1], targets, strict=True):
+        num_inside = int(inside.sum())
+        leaving = int(np.clip(target - (num_samples - num_inside), 0, num_inside))
         thresholds.append(_threshold_between(np.sort(exit_entropies[inside]), leaving))
-        inside &= exit_entropies >= thresholds[-1]
+        inside &= ~(exit_entropies < thresholds[-1])
     return np.asarray(thresholds, np.float32)
 
 
@@ -66,7 +69,7 @@ def thresholds_for_budget(entropies: np.ndarray, macs_per_exit: Sequence[float],
 
     if mean_macs(0.0) <= budget:
         return thresholds_at(0.0)
-    if mean_macs(1.0) > budget:
+    if not mean_macs(1.0) <= budget:
         raise InputError(
             f"A mean budget of {budget:.0f} MACs per sample cannot be met: leaving at the first exit "
             f"takes {macs_per_exit[0]:.0f}. Raise the budget to at least that"
@@ -80,7 +83,7 @@ def thresholds_for_budget(entropies: np.ndarray, macs_per_exit: Sequence[float],
 
 def exits_at(entropies: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
     """Where samples with these entropies `[n, N]` leave: int32 `[n]`, 1-based."""
-    stays = entropies[:, :-1] >= thresholds
+    stays = ~(entropies[:, :-1] < thresholds)
     return 1 + np.cumprod(stays, axis=1, dtype=np.int32).sum(axis=1, dtype=np.int32)
 
 

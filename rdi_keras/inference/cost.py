@@ -55,9 +55,14 @@ def cost_table(model: MultiExitModel, counted: tuple[type, ...] = ALL_COUNTED) -
         counted: the layer types to charge. `CONVOLUTION_ONLY` is what the paper's tables count.
 
     Raises:
-        InputError: if a layer holds a weight matrix and its type has no rule here. Better no figure
-            than one that leaves something out.
+        InputError: if a layer holds a weight matrix and its type has no rule here, better no figure
+            than one that leaves something out; or if the image size is not fixed.
     """
+    if None in model.input_shape[1:]:
+        raise InputError(
+            "The multiply-accumulates depend on the image size, which must be fixed. Received: "
+            f"{model.input_shape[1:]}"
+        )
     return CostTable(
         segments=tuple(_macs(segment, counted) for segment in model.segments),
         heads=tuple(_macs(head, counted) for head in model.heads),
@@ -72,10 +77,11 @@ def _macs(model: keras.Model, counted: tuple[type, ...]) -> int:
 
 def _node_macs(node, counted: tuple[type, ...]) -> int:
     layer, output_shape = node.operation, node.outputs[0].shape
-    if isinstance(layer, keras.Model):
-        return _macs(layer, counted)
+    graph = getattr(layer, "_functional", layer)  # What a Sequential wraps.
+    if hasattr(graph, "_nodes_by_depth"):
+        return _macs(graph, counted)
     if not isinstance(layer, ALL_COUNTED):
-        if any(len(weight.shape) > 1 for weight in getattr(layer, "trainable_weights", [])):
+        if any(len(weight.shape) > 1 for weight in getattr(layer, "weights", [])):
             raise InputError(
                 f"No rule to count the multiply-accumulates of layer {layer.name!r} of type "
                 f"{type(layer).__name__}. Allowed with weights: "

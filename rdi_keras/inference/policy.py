@@ -38,7 +38,9 @@ class EntropyPolicy:
         if num_side_exits == 0:
             return ops.ones(ops.shape(logits[0])[:1], dtype="int32")
         entropies = ops.stack([entropy(each) for each in logits[:num_side_exits]], axis=-1)
-        stays = ops.cast(entropies >= self.thresholds[..., :num_side_exits], "int32")
+        # Not `>=`: an entropy that is no number is no reason to leave.
+        stays = ops.logical_not(entropies < self.thresholds[..., :num_side_exits])
+        stays = ops.cast(stays, "int32")
         return 1 + ops.sum(ops.cumprod(stays, axis=-1), axis=-1)
 
     def answer(self, logits: list) -> tuple[Any, Any]:

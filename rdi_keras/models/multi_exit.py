@@ -136,9 +136,15 @@ class MultiExitModel(keras.Model):
             images: float32 `[B, H, W, C]` in [0, 1].
             up_to: 1-based number of the last exit that is needed.
             training: whether dropout and BatchNorm run in training mode.
+
+        Raises:
+            InputError: if there is no exit `up_to`.
         """
+        up_to = self.num_exits if up_to is None else up_to
+        if not 1 <= up_to <= self.num_exits:
+            raise InputError(f"up_to must be an exit, 1 to {self.num_exits}. Received: {up_to}")
         exits = self.iter_logits(images, training)
-        return [next(exits) for _ in range(up_to or self.num_exits)]
+        return [next(exits) for _ in range(up_to)]
 
     def get_config(self) -> dict:
         serialize = keras.saving.serialize_keras_object

@@ -17,7 +17,6 @@ from rdi_keras.presets.digits import digits
 from rdi_keras.presets.mnist import mnist
 
 PRESETS: dict[str, Callable[[], Config]] = {"digits": digits, "mnist": mnist}
-DEFAULT_PRESET = "digits"
 
 
 def preset(name: str) -> Config:
@@ -37,7 +36,6 @@ def describe_presets() -> str:
 
 
 __all__ = [
-    "DEFAULT_PRESET",
     "PRESETS",
     "AttackConfig",
     "CalibrationConfig",

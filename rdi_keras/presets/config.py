@@ -48,9 +48,13 @@ class AttackConfig:
 
     objective: str = "main"
     num_steps: int = 10
-    step_size: str | None = None
+    step_size: str | float | None = None
     random_start: bool = True
     restarts: int = 1
+
+    def __post_init__(self):
+        if self.step_size is not None:
+            self.step_size = str(self.step_size)
 
 
 @dataclass
@@ -71,7 +75,7 @@ class TrainingConfig:
     """
 
     attack: AttackConfig = field(default_factory=AttackConfig)
-    adversarial_weight: float = 0.5
+    adversarial_weight: float = 1.0
     exit_weights: list[float] | None = None
     epochs: int = 40
     batch_size: int = 64
@@ -91,7 +95,7 @@ class CalibrationConfig:
         shares: instead, the share of samples that each exit answers; N fractions with sum 1.
     """
 
-    budget: float = 0.65
+    budget: float = 0.55
     shares: list[float] | None = None
 
 
@@ -128,7 +132,7 @@ class Config:
     preset: str = "digits"
     name: str = "digits"
     seed: int = 0
-    epsilon: str = "0.1"
+    epsilon: str | float = "0.1"
     twin: bool = True
     runs_dir: str = "runs"
     saved_models_dir: str = "saved_models"
@@ -138,3 +142,6 @@ class Config:
     training: TrainingConfig = field(default_factory=TrainingConfig)
     calibration: CalibrationConfig = field(default_factory=CalibrationConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+
+    def __post_init__(self):
+        self.epsilon = str(self.epsilon)  # A YAML file may hold it as a number.

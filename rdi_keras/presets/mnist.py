@@ -18,10 +18,11 @@ def mnist() -> Config:
         epsilon="0.3",
         data=DataConfig(name="mnist"),
         training=TrainingConfig(
-            attack=AttackConfig(num_steps=10),
-            epochs=10,
+            attack=AttackConfig(num_steps=7),
+            adversarial_weight=0.5,
+            epochs=6,
             batch_size=128,
         ),
-        calibration=CalibrationConfig(budget=0.55),
+        calibration=CalibrationConfig(budget=0.5),
         evaluation=EvaluationConfig(limit=1000),
     )

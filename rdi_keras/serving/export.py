@@ -33,7 +33,7 @@ def export_saved_model(
     """Writes the next free version `<folder>/<version>/`, aside first and then renamed.
 
     Signatures: `serving_default` (`images`), `adaptive` (`images`, `thresholds [B, N-1]`),
-    `image_bytes` (`bytes`: PNG, JPEG, GIF or BMP files, resized to the model's input) all give
+    `image_bytes` (`bytes`: PNG or JPEG files, resized to the model's input) all give
     `probabilities`, `label`, `exit`, `entropy`, `macs`, with segments really skipped; `all_exits`
     (`images`) gives the logits of `exit_1 … exit_N` and stays differentiable after reload.
 

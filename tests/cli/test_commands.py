@@ -1,0 +1,150 @@
+"""The commands from data to SavedModel, and what they say to bad input."""
+
+import json
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+import rdi_keras as rdi
+from rdi_keras import evaluation
+from rdi_keras.cli import evaluate, export, fit
+from rdi_keras.metadata import Metadata
+
+FAST = ["--training.epochs=2", "--training.attack.num_steps=2", "--evaluation.suite=quick"]
+
+
+@pytest.fixture(scope="module")
+def image_folder(tmp_path_factory):
+    """Two classes of grey 8×8 images: bright at the top, bright at the bottom."""
+    folder = tmp_path_factory.mktemp("images")
+    random = np.random.default_rng(0)
+    for name, rows in (("bottom", slice(4, 8)), ("top", slice(0, 4))):
+        (folder / name).mkdir()
+        for number in range(60):
+            pixels = random.integers(0, 80, (8, 8), np.uint8)
+            pixels[rows] += 150
+            Image.fromarray(pixels).save(folder / name / f"{number:03d}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def finished(image_folder, tmp_path_factory):
+    """A folder with runs/halves and saved_models/halves/1, made by `fit`."""
+    folder = tmp_path_factory.mktemp("made")
+    data = [f"--data.name=folder:{image_folder}", "--training.batch_size=16"]
+    assert fit.main([*data, *where(folder), *FAST]) == 0
+    return folder
+
+
+def where(folder, name="halves"):
+    return [f"--name={name}", f"--runs_dir={folder}/runs", f"--saved_models_dir={folder}/saved_models"]
+
+
+def test_fit_leaves_the_run_folder_of_the_contract(finished):
+    run = finished / "runs" / "halves"
+    expected = {
+        *("config.yaml", "environment.json", "metadata.json", "model.keras", "twin.keras"),
+        *("history.csv", "twin_history.csv", "calibration.json", "test_evaluations.jsonl"),
+        *("report.json", "report.md", "accuracy.png", "exit_shares.png", "logs", "checkpoints"),
+    }
+    assert {each.name for each in run.iterdir()} == expected
+    environment = json.loads((run / "environment.json").read_text())
+    assert environment["seed"] == 0
+    assert environment["packages"]["tensorflow"]
+    assert yaml.safe_load((run / "config.yaml").read_text())["training"]["epochs"] == 2
+    assert (run / "history.csv").read_text().count("\n") == 3
+    assert list((run / "logs" / "model").rglob("events.out.tfevents*"))
+
+
+def test_report_counts_looks_and_compares_with_the_twin(finished):
+    run = finished / "runs" / "halves"
+    report = evaluation.read_report(run, Metadata.read(run))
+    assert report["test_evaluations"] == 1
+    assert report["n"] == 24
+    assert len(report["macs_per_exit"]) == 3
+    assert report["baseline"]["macs_per_exit"] == [report["macs_backbone"]]
+    assert set(report["baseline"]["conditions"]) == set(report["conditions"])
+
+
+def test_exported_model_answers_as_the_run_does(finished, image_folder):
+    images = rdi.data.load(f"folder:{image_folder}").test.images
+    run, saved = (rdi.Predictor(finished / folder / "halves") for folder in ("runs", "saved_models"))
+    assert saved.metadata == run.metadata
+    assert run.metadata.class_names == ["bottom", "top"]
+    answers = zip(vars(run.predict(images)).values(), vars(saved.predict(images)).values(), strict=True)
+    for ours, theirs in answers:
+        np.testing.assert_allclose(ours, theirs, atol=1e-5)
+
+
+def test_evaluate_again_counts_another_look_and_export_makes_version_2(finished, capsys):
+    run = finished / "runs" / "halves"
+    assert evaluate.main([str(run), "--limit=10", "--epsilon=8/255"]) == 0
+    report = evaluation.read_report(run, Metadata.read(run))
+    assert (report["n"], report["test_evaluations"], report["epsilon_text"]) == (10, 2, "8/255")
+    assert "worst case" in capsys.readouterr().out
+    assert export.main([str(run), f"--to={finished}/saved_models/halves"]) == 0
+    assert rdi.Predictor(finished / "saved_models" / "halves").path.name == "2"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--preset=nope"], "Unknown preset 'nope'. Allowed: digits"),
+        (["--data.name=no_such_set"], "Unknown data set 'no_such_set'. Allowed: digits"),
+        (["--data.name=folder:missing"], "No folder of images at 'missing'"),
+        (["--model.backbone=vgg"], "Unknown backbone 'vgg'. Allowed: small_cnn"),
+        (["--model.exits_after=[7]"], "convolutions 1 to 4"),
+        (["--training.attack.objective=nope"], "Unknown attack objective 'nope'. Allowed: main"),
+        (["--training.attack.objective=single(9)"], "exit 9, but the model has exits 1 to 3"),
+        (["--epsilon=-0.1"], "between 0 and 1"),
+        (["--epsilon=2"], "between 0 and 1"),
+        (["--training.attack.step_size=fast"], "fraction such as 8/255"),
+        (["--training.epochs=0"], "training.epochs must be at least 1. Received: 0"),
+        (["--training.optimizer=magic"], "Unknown optimizer 'magic'. Allowed: adam, sgd"),
+        (["--training.exit_weights=[1]"], "3 exits and takes as many exit weights"),
+        (["--calibration.shares=[0.5,0.5]"], "must be 3 fractions"),
+        (["--calibration.budget=0.01"], "cannot be met"),
+        (["--evaluation.suite=easy"], "Unknown attack suite 'easy'. Allowed: quick, standard"),
+    ],
+)
+def test_fit_refuses_bad_input_in_one_line_and_writes_nothing(arguments, said, tmp_path, capsys):
+    assert fit.main([*where(tmp_path), *FAST, *arguments]) == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith("error: ")
+    assert said in error
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_finished_run_is_not_replaced_unasked(finished, capsys):
+    before = (finished / "runs" / "halves" / "model.keras").read_bytes()
+    assert fit.main([*where(finished), *FAST]) == 2
+    assert "holds a finished run. Give another --name, or --overwrite true" in capsys.readouterr().err
+    assert (finished / "runs" / "halves" / "model.keras").read_bytes() == before
+
+
+def test_divergence_is_one_line_and_status_1(tmp_path, capsys):
+    assert fit.main(["--training.learning_rate=1e30", *where(tmp_path), *FAST]) == 1
+    assert "error: Training stopped at step" in capsys.readouterr().err
+    assert not (tmp_path / "saved_models").exists()
+
+
+@pytest.mark.parametrize("tool", [evaluate, export])
+def test_no_run_is_refused(tool, tmp_path, capsys):
+    assert tool.main([str(tmp_path)]) == 2
+    assert "is not a finished run folder: it lacks model.keras" in capsys.readouterr().err
+
+
+def test_export_refuses_a_report_for_another_model(finished, tmp_path, capsys):
+    run = finished / "runs" / "halves"
+    text = (run / "report.json").read_text()
+    report = json.loads(text)
+    report["model_digest"] = "0" * 64
+    try:
+        (run / "report.json").write_text(json.dumps(report))
+        assert export.main([str(run), f"--to={tmp_path}/out"]) == 2
+    finally:
+        (run / "report.json").write_text(text)
+    assert "report for another model" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,148 @@
+import copy
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rdi_keras import evaluation
+from rdi_keras.data import load_digits
+from rdi_keras.errors import InputError
+from rdi_keras.evaluation import Outcome
+from rdi_keras.inference import CostTable
+from rdi_keras.metadata import Metadata
+
+COST, TWIN_COST = CostTable((10, 20, 30), (1, 2, 4)), CostTable((60,), (4,))
+METADATA = Metadata(
+    class_names=[str(digit) for digit in range(10)],
+    input_shape=[8, 8, 1],
+    thresholds=[0.5, 0.25],
+    macs_per_exit=COST.cumulative,
+    macs_backbone=COST.backbone,
+    dataset="digits",
+    epsilon="8/255",
+    preset="digits",
+    model_digest="ab" * 32,
+    package_version="0",
+)
+SAVED_MODELS = Path(__file__).parents[2] / "saved_models"
+
+
+def outcomes(num_exits):
+    random = np.random.default_rng(num_exits)
+    names = ("clean", "exit_aware", "worst_case")
+    return {
+        name: Outcome(
+            random.random(20) < 0.8 - 0.2 * position,
+            random.integers(1, num_exits + 1, 20, dtype=np.int32),
+            random.random((20, num_exits)) < 0.7,
+        )
+        for position, name in enumerate(names)
+    }
+
+
+def build(twin=True) -> dict:
+    return evaluation.build_report(
+        METADATA,
+        load_digits(),
+        20,
+        "quick",
+        seed=0,
+        calibration={"n": 144, "accuracy": 0.9, "mean_macs": 40.0, "saving": 0.4, "exit_shares": [0.3] * 3},
+        test_evaluations=1,
+        outcomes=outcomes(3),
+        cost=COST,
+        passes={"exit_aware": [23, 20]},
+        twin=(outcomes(1), TWIN_COST) if twin else None,
+    )
+
+
+def test_written_and_read_it_is_the_same(tmp_path):
+    report = build()
+    evaluation.write_report(report, tmp_path)
+    assert evaluation.read_report(tmp_path, METADATA) == report
+    assert report["epsilon"] == 8 / 255
+    assert report["epsilon_text"] == "8/255"
+    assert report["baseline"]["conditions"]["clean"]["saving"] == 0
+
+
+def test_a_report_for_another_model_is_refused(tmp_path):
+    evaluation.write_report(build(), tmp_path)
+    other = dataclasses.replace(METADATA, model_digest="cd" * 32)
+    with pytest.raises(InputError, match="report for another model: it names weights abab"):
+        evaluation.read_report(tmp_path, other)
+
+
+def test_no_report_says_how_to_make_one(tmp_path):
+    with pytest.raises(InputError, match=r"training/evaluate\.py"):
+        evaluation.read_report(tmp_path, METADATA)
+    (tmp_path / "report.json").write_text("{")
+    with pytest.raises(InputError, match="Cannot read"):
+        evaluation.read_report(tmp_path, METADATA)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (lambda report: report.pop("thresholds"), "'thresholds' is a required property"),
+        (lambda report: report.update(schema_version=2), "schema_version: 1 was expected"),
+        (lambda report: report["conditions"].pop("worst_case"), "conditions: 'worst_case' is a required"),
+        (lambda report: report["conditions"]["clean"].update(accuracy=97.0), "conditions/clean/accuracy"),
+        (lambda report: report["thresholds"].append(1.0), "3 exits has 2 thresholds. Received: 3"),
+        (lambda report: report["conditions"]["clean"]["exit_shares"].pop(), "3 exit shares. Received: 2"),
+    ],
+)
+def test_what_breaks_the_contract_is_named(spoil, said):
+    report = copy.deepcopy(build())
+    spoil(report)
+    with pytest.raises(InputError, match=said):
+        evaluation.validate(report)
+
+
+def test_markdown_and_table_show_every_figure():
+    report = build()
+    text = evaluation.markdown(report, ["accuracy.png"])
+    for condition in report["conditions"].values():
+        assert f"{100 * condition['accuracy']:.1f} %" in text
+        assert f"{condition['mean_macs']:,.0f}" in text
+    assert "![accuracy](accuracy.png)" in text
+    assert len(evaluation.rich_table(report).rows) == 3
+
+
+def test_without_a_twin_nothing_is_compared():
+    text = evaluation.markdown(build(twin=False))
+    assert "the one-exit twin" not in text
+
+
+def test_figures_are_written(tmp_path):
+    names = evaluation.write_figures(build(), tmp_path)
+    assert names
+    for name in names:
+        assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
+
+
+def committed_versions():
+    return sorted(path.parent for path in SAVED_MODELS.glob("*/*/saved_model.pb"))
+
+
+def test_models_ship_with_the_project():
+    assert committed_versions()
+
+
+@pytest.mark.parametrize("version", committed_versions(), ids=lambda path: f"{path.parent.name}-{path.name}")
+def test_shipped_models_keep_the_contract(version):
+    metadata = Metadata.read(version)
+    report = evaluation.read_report(version, metadata)
+    assert report["macs_per_exit"] == metadata.macs_per_exit
+    assert report["thresholds"] == metadata.thresholds
+    assert (version / "report.md").read_text() == evaluation.markdown(
+        report, [name for name in ("accuracy.png", "exit_shares.png") if (version / name).exists()]
+    )
+    assert (version / "assets.extra" / "tf_serving_warmup_requests").stat().st_size > 0
+    for condition in report["conditions"].values():
+        mean = float(np.dot(condition["exit_shares"], report["macs_per_exit"]))
+        assert condition["mean_macs"] == pytest.approx(mean)
+        assert condition["saving"] == pytest.approx(1 - mean / report["macs_backbone"])
+        assert report["conditions"]["worst_case"]["accuracy"] <= condition["accuracy"]
+    json.dumps(report, allow_nan=False)
