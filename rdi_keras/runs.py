@@ -1,6 +1,7 @@
 """The run folder: where training leaves its model and everything that was measured of it."""
 
 import datetime
+import importlib
 import json
 import shutil
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from rdi_keras.metadata import FILE_NAME as METADATA_FILE
 from rdi_keras.metadata import Metadata, package_version, weights_digest
 
 MODEL_FILE = "model.keras"
+SAVED_MODEL_FILE = "saved_model.pb"
 TWIN_FILE = "twin.keras"
 CONFIG_FILE = "config.yaml"
 ENVIRONMENT_FILE = "environment.json"
@@ -18,6 +20,26 @@ CALIBRATION_FILE = "calibration.json"
 HISTORY_FILE = "history.csv"
 TWIN_HISTORY_FILE = "twin_history.csv"
 TEST_EVALUATIONS_FILE = "test_evaluations.jsonl"
+
+
+def load_model(path: Path):
+    """The multi-exit model of a `.keras` file, not compiled.
+
+    Raises:
+        InputError: if the file is missing, damaged, or holds another kind of model.
+    """
+    import keras
+
+    from rdi_keras.models import MultiExitModel
+
+    importlib.import_module("rdi_keras.defenses")  # Registers the class that the file names.
+    try:
+        model = keras.models.load_model(path, compile=False)
+    except Exception as error:  # What Keras raises for a damaged file is not documented.
+        raise InputError(f"Cannot load {str(path)!r}: {error}") from None
+    if not isinstance(model, MultiExitModel):
+        raise InputError(f"{str(path)!r} holds a {type(model).__name__}, not a multi-exit model")
+    return model
 
 
 @dataclass(frozen=True)

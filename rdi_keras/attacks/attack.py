@@ -25,9 +25,9 @@ class ExitNetwork(Protocol):
 class Attack:
     """What is maximised, and how.
 
-    Per sample the best of the clean image and all iterates, parts and restarts is returned. Best is, where a policy is
-    given, one that makes the adaptive answer wrong; then the one with the largest score of the
-    objective. Without a policy the score alone decides, as in the paper's training.
+    Per sample the best of the clean image and all iterates, parts and restarts is returned. Best is,
+    where a policy is given, one that makes the adaptive answer wrong; then the one with the largest
+    score of the objective. Without a policy the score alone decides, as in the paper's training.
 
     Example:
 

@@ -46,22 +46,21 @@ def evaluate_run(run, config, dataset) -> dict:
     """
     import dataclasses
 
-    import keras
     from rich.console import Console
 
     from rdi_keras import evaluation
     from rdi_keras.inference import cost_table
     from rdi_keras.metadata import Metadata
     from rdi_keras.names import parse_epsilon
-    from rdi_keras.runs import MODEL_FILE, TWIN_FILE
+    from rdi_keras.runs import MODEL_FILE, TWIN_FILE, load_model
 
     metadata = dataclasses.replace(Metadata.read(run.path), epsilon=config.epsilon)
     attacks = evaluation.suite(config.evaluation.suite, parse_epsilon(config.epsilon))
-    model = keras.models.load_model(run.path / MODEL_FILE, compile=False)
+    model = load_model(run.path / MODEL_FILE)
     _check_fits(model, dataset)
     samples = dataset.test.first(config.evaluation.limit)
     twin_path = run.path / TWIN_FILE
-    twin = keras.models.load_model(twin_path, compile=False) if twin_path.exists() else None
+    twin = load_model(twin_path) if twin_path.exists() else None
 
     def outcomes_of(network, title):
         with _progress(title, samples, config.evaluation.batch_size, attacks) as on_batch:

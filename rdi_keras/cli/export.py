@@ -32,16 +32,12 @@ def export_run(run, folder: Path) -> Path:
     Raises:
         InputError: if the run has no report, or its report is about another model.
     """
-    import keras
-
-    from rdi_keras import defenses  # noqa: F401  Registers the classes that model.keras names.
     from rdi_keras.evaluation import read_report
     from rdi_keras.metadata import Metadata
-    from rdi_keras.runs import MODEL_FILE
+    from rdi_keras.runs import MODEL_FILE, load_model
     from rdi_keras.serving import export_saved_model
 
     metadata = Metadata.read(run.path)
     read_report(run.path, metadata)
-    model = keras.models.load_model(run.path / MODEL_FILE, compile=False)
     files = [run.path / name for name in REPORT_FILES if (run.path / name).exists()]
-    return export_saved_model(model, metadata, folder, files)
+    return export_saved_model(load_model(run.path / MODEL_FILE), metadata, folder, files)

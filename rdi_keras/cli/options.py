@@ -38,7 +38,7 @@ def parse_config(description: str, argv: Sequence[str] | None) -> Config | None:
     Raises:
         InputError: an unknown preset, flag or field, or a value of the wrong type.
     """
-    argv = sys.argv[1:] if argv is None else argv
+    argv = _files_first(sys.argv[1:] if argv is None else argv)
     parser = config_parser(description)
     # Twice: the first time for the preset alone, which a flag or the YAML file may name.
     chosen = parse(parser, [each for each in argv if each.partition("=")[0] not in SHOW]).preset
@@ -49,6 +49,15 @@ def parse_config(description: str, argv: Sequence[str] | None) -> Config | None:
         return None
     parsed.pop("config")
     return Config(**vars(parser.instantiate_classes(parsed)))
+
+
+def _files_first(argv: Sequence[str]) -> list[str]:
+    """`--config` before all flags: the parser lets the later of the two win."""
+    is_flag = [
+        "--config" not in (before, each.partition("=")[0])
+        for before, each in zip(["", *argv], argv, strict=False)
+    ]
+    return [each for _, each in sorted(zip(is_flag, argv, strict=True), key=lambda pair: pair[0])]
 
 
 def parse(parser: jsonargparse.ArgumentParser, argv: Sequence[str] | None) -> jsonargparse.Namespace:
@@ -111,12 +120,9 @@ def command(main: Callable[[Sequence[str] | None], None]) -> Callable:
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
         try:
             main(argv)
-        except InputError as error:
-            print(f"error: {error}", file=sys.stderr)
-            return 2
-        except TrainingDivergedError as error:
-            print(f"error: {error}", file=sys.stderr)
-            return 1
+        except (InputError, TrainingDivergedError) as error:
+            print("error:", " ".join(str(error).split()), file=sys.stderr)
+            return 2 if isinstance(error, InputError) else 1
         return 0
 
     return run

@@ -2,20 +2,11 @@
 
 from rdi_keras.names import exit_names
 
-TA, WORST_CASE = "clean (TA)", "worst case"
-HEADER = [
-    "condition",
-    "accuracy",
-    "twin",
-    "mean MACs",
-    "saving",
-    "exit shares",
-    "accuracy per exit",
-]
+HEADER = ["condition", "accuracy", "twin", "MACs", "saved", "leave at exit", "exit alone"]
 
 
 def _label(condition: str) -> str:
-    return {"clean": TA, "worst_case": WORST_CASE}.get(condition, f"{condition} (ATA)")
+    return {"clean": "clean (TA)", "worst_case": "worst case"}.get(condition, condition)
 
 
 def _percent(value: float) -> str:
@@ -23,7 +14,7 @@ def _percent(value: float) -> str:
 
 
 def report_rows(report: dict) -> list[list[str]]:
-    """One row of text per condition, under `HEADER`."""
+    """One row of text per condition, under `HEADER`; the last two columns list the exits, in %."""
     twin = (report["baseline"] or {}).get("conditions", {})
     return [
         [
@@ -32,8 +23,8 @@ def report_rows(report: dict) -> list[list[str]]:
             _percent(twin[name]["accuracy"]) if name in twin else "–",
             f"{condition['mean_macs']:,.0f}",
             _percent(condition["saving"]),
-            " / ".join(f"{100 * share:.0f}" for share in condition["exit_shares"]),
-            " / ".join(f"{100 * each:.1f}" for each in condition.get("accuracy_per_exit", [])),
+            "/".join(f"{100 * share:.0f}" for share in condition["exit_shares"]),
+            "/".join(f"{100 * each:.0f}" for each in condition.get("accuracy_per_exit", [])),
         ]
         for name, condition in report["conditions"].items()
     ]
@@ -65,13 +56,14 @@ def three_wins(report: dict) -> list[str]:
 
 def rich_table(report: dict):
     """The report as a `rich.table.Table`."""
+    from rich import box
     from rich.table import Table
 
-    table = Table(title=title(report), caption="\n".join(three_wins(report)))
+    table = Table(title=title(report), caption="\n".join(three_wins(report)), box=box.SIMPLE)
     for position, column in enumerate(HEADER):
-        table.add_column(column, justify="left" if position == 0 else "right")
-    for row in report_rows(report):
-        table.add_row(*row, end_section=row[0] == TA)
+        table.add_column(column, justify="left" if position == 0 else "right", no_wrap=True)
+    for row, condition in zip(report_rows(report), report["conditions"], strict=True):
+        table.add_row(*row, end_section=condition == "clean")
     return table
 
 
@@ -92,9 +84,10 @@ def markdown(report: dict, figures: list[str] = ()) -> str:
         f"|{'---|' * len(HEADER)}",
         *(f"| {' | '.join(row)} |" for row in report_rows(report)),
         "",
-        "The twin is the same backbone with its last exit only, trained and attacked alike. Worst case: "
-        "a sample counts as right only if it is right clean and under every attack; its cost is the "
-        "largest that any attack caused.",
+        "Accuracy under an attack is the ATA. Leave at exit: the share of samples, in %. Exit alone: "
+        "accuracy, in %, if every sample left there. The twin is the same backbone with its last exit "
+        "only, trained and attacked alike. Worst case: a sample counts as right only if it is right "
+        "clean and under every attack; its cost is the largest that any attack caused.",
         "",
         f"* Cumulative MACs, side heads passed included: {costs}; backbone without side exits "
         f"{report['macs_backbone']:,.0f}. Savings are against the latter.",

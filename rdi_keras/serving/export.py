@@ -72,7 +72,8 @@ def _write_signatures(model: MultiExitModel, folder: Path) -> None:
 
     def decode(file):
         image = tf.io.decode_image(file, channels=channels, expand_animations=False)
-        return tf.image.resize(tf.cast(image, tf.float32) / 255, [height, width])
+        image = tf.image.resize(tf.cast(image, tf.float32) / 255, [height, width], antialias=True)
+        return tf.clip_by_value(image, 0.0, 1.0)
 
     def image_bytes(files):
         decoded = tf.map_fn(decode, files, fn_output_signature=images_of_one)

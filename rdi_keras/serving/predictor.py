@@ -4,20 +4,16 @@ import functools
 from dataclasses import dataclass
 from pathlib import Path
 
-import keras
 import numpy as np
 import tensorflow as tf
 
-from rdi_keras import defenses  # noqa: F401  Registers the classes that model.keras names.
 from rdi_keras.errors import InputError
 from rdi_keras.inference import adaptive
 from rdi_keras.metadata import Metadata
-from rdi_keras.models import MultiExitModel
 from rdi_keras.names import ADAPTIVE, ALL_EXITS, IMAGES, SERVING_DEFAULT, THRESHOLDS, exit_names
-from rdi_keras.runs import MODEL_FILE
+from rdi_keras.runs import MODEL_FILE, SAVED_MODEL_FILE, load_model
 
 ENGINES = ("auto", "tensorflow")
-SAVED_MODEL_FILE = "saved_model.pb"
 
 
 @dataclass(frozen=True)
@@ -70,7 +66,8 @@ class Predictor:
         if (self.path / MODEL_FILE).is_file():
             self._backend = _KerasModel(self.path / MODEL_FILE)
         else:
-            self._backend = _SavedModel(self.path, self.num_exits)
+            self._backend = _SavedModel(self.path)
+        self._check_metadata()
 
     def predict(self, images, thresholds=None, batch_size: int = 256) -> Prediction:
         """Answers for images, each from the exit where it leaves.
@@ -103,6 +100,16 @@ class Predictor:
         """Differentiable logits of exits 1 … `up_to`, in inference mode: what an attack needs."""
         return self._backend.logits(images, up_to or self.num_exits)
 
+    def _check_metadata(self) -> None:
+        backend = self._backend
+        said = (tuple(self.metadata.input_shape), self.num_classes, self.num_exits)
+        found = (tuple(backend.input_shape), backend.num_classes, backend.num_exits)
+        if said != found:
+            raise InputError(
+                f"{str(self.path)!r} holds metadata of another model. They say input shape, classes and "
+                f"exits are {said}; the model has {found}. Export or train it again"
+            )
+
     def _checked_thresholds(self, thresholds) -> np.ndarray:
         values = np.asarray(thresholds, np.float32)
         if values.shape != (self.num_exits - 1,) or np.isnan(values).any():
@@ -115,12 +122,10 @@ class Predictor:
 
 class _KerasModel:
     def __init__(self, path: Path):
-        try:
-            self._model = keras.models.load_model(path, compile=False)
-        except (OSError, ValueError, TypeError) as error:
-            raise InputError(f"Cannot load {str(path)!r}: {error}") from None
-        if not isinstance(self._model, MultiExitModel):
-            raise InputError(f"{str(path)!r} holds a {type(self._model).__name__}, not a multi-exit model")
+        self._model = load_model(path)
+        self.input_shape = self._model.input_shape[1:]
+        self.num_classes = self._model.num_classes
+        self.num_exits = self._model.num_exits
         self._adaptive = tf.function(
             functools.partial(adaptive, self._model), autograph=False, reduce_retracing=True
         )
@@ -134,18 +139,23 @@ class _KerasModel:
 
 
 class _SavedModel:
-    def __init__(self, path: Path, num_exits: int):
+    def __init__(self, path: Path):
         try:
             self._loaded = tf.saved_model.load(str(path))
-        except (OSError, ValueError, tf.errors.OpError) as error:
+        except Exception as error:  # What TensorFlow raises for a damaged file is not documented.
             raise InputError(f"Cannot load the SavedModel {str(path)!r}: {error}") from None
-        missing = {SERVING_DEFAULT, ADAPTIVE, ALL_EXITS} - set(self._loaded.signatures)
+        signatures = self._loaded.signatures
+        missing = {SERVING_DEFAULT, ADAPTIVE, ALL_EXITS} - set(signatures)
         if missing:
             raise InputError(
                 f"The SavedModel {str(path)!r} lacks the signatures {', '.join(sorted(missing))}. "
                 "Export it with training/export.py"
             )
-        self._names = exit_names(num_exits)
+        outputs = signatures[ALL_EXITS].structured_outputs
+        self._names = exit_names(len(outputs))
+        self.input_shape = signatures[ALL_EXITS].structured_input_signature[1][IMAGES].shape[1:]
+        self.num_classes = outputs[self._names[-1]].shape[-1]
+        self.num_exits = len(outputs)
 
     def adaptive(self, images: np.ndarray, thresholds: np.ndarray) -> dict:
         per_sample = np.tile(thresholds, (len(images), 1))

@@ -15,7 +15,9 @@ SOLVERS = [
     PGD("8/255", num_steps=4, step_size=0.02),
     PGD(0.2, num_steps=3, step_size=0.1, restarts=2),
 ]
-EVERY = [pytest.param(objective(name), solver, id=f"{name}-{solver}") for name in OBJECTIVES for solver in SOLVERS]
+EVERY = [
+    pytest.param(objective(name), solver, id=f"{name}-{solver}") for name in OBJECTIVES for solver in SOLVERS
+]
 
 
 @pytest.mark.parametrize(("goal", "solver"), EVERY)
@@ -66,12 +68,13 @@ def test_every_iterate_counts_not_only_the_last(model, batch):
     solver = PGD(0.3, num_steps=5, step_size=0.6)
     result = Attack(objective("main"), solver)(model, images, labels)
     start = solver.project(
-        images
-        + tf.random.stateless_uniform(images.shape, _seed_of_first_run(), -0.3, 0.3),
+        images + tf.random.stateless_uniform(images.shape, _seed_of_first_run(), -0.3, 0.3),
         images,
     )
     last = model.num_exits - 1
-    gained = cross_entropy(model.logits(result)[last], labels) - cross_entropy(model.logits(start)[last], labels)
+    gained = cross_entropy(model.logits(result)[last], labels) - cross_entropy(
+        model.logits(start)[last], labels
+    )
     assert np.min(gained) >= -1e-5
 
 
@@ -104,9 +107,7 @@ def test_max_average_keeps_the_single_result_with_the_largest_mean_loss(model, b
     def mean_loss(some_images):
         return np.mean([cross_entropy(each, labels) for each in model.logits(some_images)], axis=0)
 
-    singles = [
-        mean_loss(Attack(objective(f"single({k})"), solver)(model, images, labels)) for k in (1, 2, 3)
-    ]
+    singles = [mean_loss(Attack(objective(f"single({k})"), solver)(model, images, labels)) for k in (1, 2, 3)]
     result = Attack(objective("max_average"), solver)(model, images, labels)
     np.testing.assert_allclose(mean_loss(result), np.max(singles, axis=0), rtol=1e-5)
 

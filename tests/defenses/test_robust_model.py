@@ -125,9 +125,7 @@ def test_nan_stops_training_and_names_step_and_metric(data):
     images[40] = np.nan  # In the second batch of 32.
     model = build()
     with pytest.raises(TrainingDivergedError, match=r"step 2: loss is nan"):
-        model.fit(
-            images, data[1], batch_size=32, shuffle=False, verbose=0, callbacks=[StopOnDivergence()]
-        )
+        model.fit(images, data[1], batch_size=32, shuffle=False, verbose=0, callbacks=[StopOnDivergence()])
 
 
 @pytest.mark.parametrize(

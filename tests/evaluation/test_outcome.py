@@ -3,8 +3,8 @@ import pytest
 import tensorflow as tf
 
 from rdi_keras.attacks import PGD, Attack, objective
-from rdi_keras.evaluation import Outcome, judge, run_conditions, suite, worst_of
 from rdi_keras.errors import InputError
+from rdi_keras.evaluation import Outcome, judge, run_conditions, suite, worst_of
 from rdi_keras.inference import CostTable, cost_table
 
 COST = CostTable(segments=(10, 20, 30), heads=(1, 2, 4))

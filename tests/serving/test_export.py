@@ -26,7 +26,8 @@ images = np.load(sys.argv[2])
 for size in (1, 7, 64):
     answers = loaded.signatures["serving_default"](images=tf.constant(images[:size]))
     exits = loaded.signatures["all_exits"](images=tf.constant(images[:size]))
-    np.savez(f"{sys.argv[3]}/{size}.npz", **answers, **{f"logits_{name}": each for name, each in exits.items()})
+    logits = {f"logits_{name}": each for name, each in exits.items()}
+    np.savez(f"{sys.argv[3]}/{size}.npz", **answers, **logits)
 """
 
 

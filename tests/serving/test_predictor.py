@@ -1,4 +1,5 @@
 import dataclasses
+import shutil
 
 import keras
 import numpy as np
@@ -98,6 +99,21 @@ def test_broken_models_are_refused(metadata, tmp_path):
     keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)]).save(tmp_path / "model.keras")
     with pytest.raises(InputError, match="Sequential, not a multi-exit model"):
         rdi.Predictor(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["run_folder", "saved_model"])
+def test_damaged_files_and_foreign_metadata_are_refused(request, metadata, tmp_path, kind):
+    whole = request.getfixturevalue(kind)
+    copy = shutil.copytree(whole, tmp_path / "copy")
+    dataclasses.replace(metadata, class_names=["one", "two"]).write(copy)
+    with pytest.raises(InputError, match="metadata of another model"):
+        rdi.Predictor(copy)
+    metadata.write(copy)
+    for file in ("model.keras", "variables/variables.data-00000-of-00001"):
+        if (copy / file).exists():
+            (copy / file).write_bytes((copy / file).read_bytes()[:1000])
+    with pytest.raises(InputError, match="Cannot load"):
+        rdi.Predictor(copy)
 
 
 def test_a_saved_model_without_our_signatures_is_refused(metadata, tmp_path):

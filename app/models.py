@@ -1,0 +1,102 @@
+"""Finds the trained models at hand: run folders and versions of SavedModels."""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from rdi_keras.errors import InputError
+from rdi_keras.metadata import FILE_NAME as METADATA_FILE
+from rdi_keras.metadata import Metadata
+from rdi_keras.runs import MODEL_FILE, SAVED_MODEL_FILE
+
+RUNS_VARIABLE = "RDI_RUNS_DIR"
+SAVED_MODELS_VARIABLE = "RDI_SAVED_MODELS_DIR"
+
+HOW_TO_MAKE_ONE = """
+There is no trained model here yet. Make one in the project's folder, then reload this page:
+
+* `make demo` trains a small model on handwritten digits and exports it, in minutes on a laptop, or
+* `python training/fit.py` trains one with your own settings (`--help` lists them).
+"""
+
+
+@dataclass(frozen=True)
+class FoundModel:
+    """A model that can be opened.
+
+    Attributes:
+        path: run folder, or version folder of a SavedModel.
+        label: names it for a reader.
+        digest: changes when its files change.
+    """
+
+    path: Path
+    label: str
+    digest: str
+
+
+def find_models(runs_dir: Path | None = None, saved_models_dir: Path | None = None) -> list[FoundModel]:
+    """All finished runs, then all versions of all SavedModels; within each the newest first.
+
+    Args:
+        runs_dir: default `RDI_RUNS_DIR`, else `runs`.
+        saved_models_dir: default `RDI_SAVED_MODELS_DIR`, else `saved_models`.
+    """
+    runs_dir = runs_dir or Path(os.environ.get(RUNS_VARIABLE) or "runs")
+    saved_models_dir = saved_models_dir or Path(os.environ.get(SAVED_MODELS_VARIABLE) or "saved_models")
+    runs = [
+        (path, f"{path.name} (run)") for path in _folders(runs_dir) if _holds(path, METADATA_FILE, MODEL_FILE)
+    ]
+    versions = [
+        (path, f"{name.name} version {path.name} (SavedModel)")
+        for name in _folders(saved_models_dir)
+        for path in _folders(name)
+        if path.name.isdigit() and _holds(path, METADATA_FILE, SAVED_MODEL_FILE)
+    ]
+    return [
+        FoundModel(path, f"{label}: {_facts(path)}", files_digest(path))
+        for kind in (runs, versions)
+        for path, label in sorted(kind, key=lambda found: _changed(found[0]), reverse=True)
+    ]
+
+
+def files_digest(path: Path) -> str:
+    """Names, sizes and times of a model's files: cheap, and another one once a file is rewritten."""
+    files = [path / METADATA_FILE, path / MODEL_FILE, path / SAVED_MODEL_FILE, *_files(path / "variables")]
+    parts = []
+    for file in files:
+        if file.is_file():
+            status = file.stat()
+            parts.append(f"{file.name}:{status.st_size}:{status.st_mtime_ns}")
+    return " ".join(parts)
+
+
+def size_text(input_shape: list[int]) -> str:
+    """An input shape for a reader, e.g. `8×8×1`."""
+    return "×".join(map(str, input_shape))
+
+
+def _facts(path: Path) -> str:
+    try:
+        metadata = Metadata.read(path)
+    except InputError:
+        return "its metadata cannot be read"  # Choosing it tells why.
+    return f"{metadata.dataset}, {size_text(metadata.input_shape)} pixels, {metadata.num_exits} exits"
+
+
+def _folders(root: Path) -> Iterator[Path]:
+    if root.is_dir():
+        yield from (path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(folder.iterdir()) if folder.is_dir() else []
+
+
+def _holds(folder: Path, *names: str) -> bool:
+    return all((folder / name).is_file() for name in names)
+
+
+def _changed(folder: Path) -> tuple[int, str]:
+    return (folder / METADATA_FILE).stat().st_mtime_ns, folder.name

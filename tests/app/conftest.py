@@ -1,0 +1,70 @@
+"""What the app's tests share."""
+
+import io
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parents[2]
+if str(ROOT) not in sys.path:
+    sys.path.insert(0, str(ROOT))
+
+
+@pytest.fixture(scope="session")
+def model_folders(tmp_path_factory) -> tuple[Path, Path]:
+    """`(runs, saved_models)` with one untrained model as a run and as a SavedModel."""
+    import keras
+
+    from rdi_keras.inference import cost_table
+    from rdi_keras.metadata import Metadata, weights_digest
+    from rdi_keras.models import MultiExitModel, small_cnn
+    from rdi_keras.runs import MODEL_FILE
+    from rdi_keras.serving import export_saved_model
+
+    root = tmp_path_factory.mktemp("models")
+    keras.utils.set_random_seed(0)
+    model = MultiExitModel.from_backbone(small_cnn((8, 8, 1), 10))
+    # Untrained exits are all near ln 10 = 2.30: the first never sure, the second always.
+    model.thresholds.assign([1.0, 2.31])
+    cost = cost_table(model)
+    metadata = Metadata(
+        class_names=[str(digit) for digit in range(10)],
+        input_shape=[8, 8, 1],
+        thresholds=model.thresholds.numpy().tolist(),
+        macs_per_exit=cost.cumulative,
+        macs_backbone=cost.backbone,
+        dataset="digits",
+        epsilon="0.1",
+        preset="test",
+        model_digest=weights_digest(model),
+        package_version="test",
+    )
+    run = root / "runs" / "tiny"
+    run.mkdir(parents=True)
+    model.save(run / MODEL_FILE)
+    metadata.write(run)
+    export_saved_model(model, metadata, root / "saved_models" / "bare")
+    return root / "runs", root / "saved_models"
+
+
+@pytest.fixture
+def digit_png() -> bytes:
+    """A dark square on white, turned by nothing, as a PNG."""
+    picture = np.full((40, 60), 255, np.uint8)
+    picture[10:30, 20:40] = 0
+    return encode(Image.fromarray(picture))
+
+
+def encode(picture: Image.Image, kind: str = "PNG", **options) -> bytes:
+    file = io.BytesIO()
+    picture.save(file, kind, **options)
+    return file.getvalue()
+
+
+@pytest.fixture(name="encode")
+def encode_fixture():
+    """Turns a Pillow image into a file's bytes."""
+    return encode

@@ -1,0 +1,128 @@
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from app import images
+from rdi_keras.errors import InputError
+
+GREY, COLOUR = (8, 8, 1), (8, 8, 3)
+
+
+def png_header(width: int, height: int) -> bytes:
+    """A PNG that claims a size and holds no pixels."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", b"")
+
+
+@pytest.mark.parametrize("kind", images.FORMATS)
+@pytest.mark.parametrize("shape", [GREY, COLOUR])
+def test_reads_every_allowed_format(encode, kind, shape):
+    upload = images.read_upload(encode(Image.new("RGB", (30, 20), (255, 0, 0)), kind), shape)
+    assert upload.model_input.shape == shape
+    assert upload.model_input.dtype == np.float32
+    assert upload.shown.shape == (20, 30, 3)
+    if shape == COLOUR:
+        np.testing.assert_allclose(upload.model_input[4, 4], [1, 0, 0], atol=0.02)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "CMYK", "I;16", "I", "F"])
+def test_reads_every_mode_into_the_unit_interval(encode, mode):
+    kind = {"CMYK": "JPEG", "F": "TIFF", "I": "TIFF"}.get(mode, "PNG")
+    upload = images.read_upload(encode(Image.new(mode, (16, 16)), kind), COLOUR)
+    assert upload.model_input.shape == COLOUR
+    assert 0 <= upload.model_input.min() <= upload.model_input.max() <= 1
+
+
+def test_16_bit_values_are_scaled_and_not_cut_off(encode):
+    picture = Image.fromarray(np.full((8, 8), 32768, np.uint16))
+    assert images.read_upload(encode(picture), GREY).model_input.mean() == pytest.approx(0.5, abs=0.01)
+
+
+def test_transparent_parts_become_white(encode):
+    upload = images.read_upload(encode(Image.new("RGBA", (8, 8), (0, 0, 0, 0))), GREY)
+    assert upload.model_input.min() == 1
+
+
+def test_rotation_noted_by_a_camera_is_undone(encode):
+    picture = Image.new("L", (16, 8))
+    picture.paste(255, (0, 0, 4, 8))  # A bright left edge, in a file that says "turn me clockwise".
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    upload = images.read_upload(encode(picture, exif=exif), GREY)
+    assert upload.shown.shape == (16, 8, 3)
+    assert upload.model_input[0].min() > 0.9
+    assert upload.model_input[-1].max() < 0.1
+
+
+def test_the_view_of_a_large_picture_is_small(encode):
+    assert images.read_upload(encode(Image.new("L", (2000, 1000))), GREY).shown.shape == (320, 640, 3)
+
+
+def test_dark_on_light_is_seen_in_grey_models_only(encode, digit_png):
+    assert images.read_upload(digit_png, GREY).dark_on_light
+    assert not images.read_upload(digit_png, COLOUR).dark_on_light
+    light_on_dark = Image.new("L", (40, 40))
+    light_on_dark.paste(255, (15, 15, 25, 25))
+    assert not images.read_upload(encode(light_on_dark), GREY).dark_on_light
+    assert not images.read_upload(encode(Image.new("L", (40, 40), 255)), GREY).dark_on_light
+    assert not images.read_upload(digit_png, (2, 2, 1)).dark_on_light
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", "not an image"),
+        (b"%PDF-1.4 some text", "not an image"),
+        (b"\x89PNG\r\n\x1a\n", "not an image"),
+        (png_header(10_000, 5_001), "10000×5001"),
+        (png_header(60_000, 60_000), "too large"),
+        (png_header(20, 20), "damaged"),
+    ],
+)
+def test_what_cannot_be_read_is_refused_in_words(data, message):
+    with pytest.raises(InputError, match=message):
+        images.read_upload(data, GREY)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF", "BMP", "WEBP", "GIF"])
+def test_truncated_files_are_refused_in_words(encode, kind):
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    data = encode(Image.fromarray(noise), kind)
+    with pytest.raises(InputError, match=r"damaged|not an image"):
+        images.read_upload(data[: len(data) // 2], GREY)
+
+
+def test_the_size_is_judged_before_anything_is_decoded(monkeypatch):
+    monkeypatch.setattr(Image.Image, "load", lambda self: pytest.fail("decoded"))
+    with pytest.raises(InputError, match="50 million"):
+        images.read_upload(png_header(10_000, 10_000), GREY)
+
+
+def test_models_of_other_channels_cannot_take_uploads(digit_png):
+    with pytest.raises(InputError, match="2 channels"):
+        images.read_upload(digit_png, (8, 8, 2))
+
+
+def test_figures_have_alternative_texts_that_cannot_write_html():
+    page = images.figures_html([("Before", np.zeros(GREY)), ("<b>", np.zeros(COLOUR))])
+    assert page.count("<img") == 2
+    assert 'alt="Before"' in page
+    assert "<b>" not in page
+
+
+def test_enlarging_keeps_pixels_sharp():
+    image = np.zeros((8, 4, 1), np.float32)
+    image[0, 0] = 1
+    view = images.enlarge(image)
+    assert view.shape == (320, 160)
+    assert view.dtype == np.uint8
+    assert set(np.unique(view)) == {0, 255}
+    assert view[:40, :40].min() == 255
+    assert images.enlarge(np.zeros((400, 400, 3))).shape == (400, 400, 3)

@@ -1,0 +1,145 @@
+"""Decisions, drawings, samples and attacks of the app, on the tiny untrained model."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from app import attack, decision, samples, stages
+from rdi_keras.errors import InputError
+from rdi_keras.serving import Predictor
+
+
+@pytest.fixture(scope="module")
+def predictor(model_folders):
+    return Predictor(model_folders[1] / "bare")
+
+
+@pytest.fixture(scope="module")
+def image():
+    return samples.load_samples("digits", (8, 8, 1), 10).images[0]
+
+
+@pytest.fixture(scope="module")
+def made(predictor, image):
+    return decision.decide(predictor, image)
+
+
+def test_a_decision_agrees_with_the_predictor(predictor, image, made):
+    prediction = predictor.predict(image[None])
+    assert made.exit == prediction.exit[0] == 2
+    assert made.macs == prediction.macs[0] == predictor.metadata.macs_per_exit[1]
+    assert [each.state for each in made.exits] == ["passed", "answers", "not reached"]
+    fired = made.exits[1]
+    assert fired.answer == made.answer == predictor.metadata.class_names[prediction.label[0]]
+    assert fired.confidence == pytest.approx(made.confidence, abs=1e-5)
+    assert fired.entropy == pytest.approx(float(prediction.entropy[0]), abs=1e-5)
+    assert [each.threshold for each in made.exits] == [1.0, pytest.approx(2.31), None]
+
+
+def test_spending_more_than_the_backbone_is_a_negative_saving(made):
+    dear = dataclasses.replace(made, macs=114, macs_backbone=100)
+    assert dear.saving == pytest.approx(-0.14)
+    assert decision.saving_text(dear.saving) == "14 % more than the backbone"
+    assert decision.saving_text(0.383) == "38 % saved"
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [(999, "999"), (146_960, "147 k"), (999_600, "1.00 M"), (1_807_920, "1.81 M"), (25e9, "25.0 G")],
+)
+def test_large_numbers_are_short(count, text):
+    assert decision.compact(count) == text
+
+
+@pytest.mark.parametrize(
+    ("share", "text"), [(0, "0 %"), (1, "100 %"), (0.999, "99.9 %"), (0.001, "0.1 %"), (0.4, "40 %")]
+)
+def test_percent_does_not_round_to_a_certainty(share, text):
+    assert decision.percent(share) == text
+
+
+def test_the_exit_that_answered_stands_out(made):
+    page = stages.stages_html(made)
+    assert page.count("<li") == 3
+    assert page.count('class="answers"') == page.count("answers here") == 1
+    assert "not reached" in page
+    assert "always answers" in stages.entropy_text(made.exits[-1])
+    assert "≥ 1.00" in stages.entropy_text(made.exits[0])
+
+
+def test_entropies_next_to_their_threshold_stay_apart(made):
+    view = dataclasses.replace(made.exits[1], entropy=2.30997, threshold=2.31)
+    assert stages.entropy_text(view) == "entropy 2.30997 < 2.31000"
+
+
+def test_class_names_cannot_write_html(made):
+    view = dataclasses.replace(made.exits[0], answer="<script>alert(1)</script>")
+    page = stages.stages_html(dataclasses.replace(made, exits=(view, *made.exits[1:])))
+    assert "<script" not in page
+
+
+@pytest.mark.parametrize("name", attack.objectives(3))
+def test_every_attack_offered_stays_inside_its_ball(predictor, image, name):
+    settings = attack.Settings(name, 0.1, 1)
+    ready = attack.compile_attack(predictor, settings)
+    attacked = attack.attack_image(ready, image, 3, predictor.thresholds)
+    assert attacked.shape == image.shape
+    assert np.abs(attacked - image).max() <= 0.1 + 1e-6
+    assert 0 <= attacked.min() <= attacked.max() <= 1
+    view = attack.perturbation(image, attacked, 0.1)
+    assert -1e-5 <= view.min() < 0.5 < view.max() <= 1 + 1e-5
+
+
+def test_no_budget_is_no_change(image):
+    assert (attack.perturbation(image, image, 0.0) == 0.5).all()
+
+
+def test_an_exit_too_many_is_refused_in_words(predictor):
+    with pytest.raises(InputError, match="exits 1 to 3"):
+        attack.compile_attack(predictor, attack.Settings("single(4)", 0.1, 2))
+
+
+@pytest.mark.parametrize("trained", [0.0, 8 / 255, 0.1, 0.3])
+def test_the_choice_of_epsilon_holds_its_default(trained):
+    default, largest, step = attack.epsilon_range(trained)
+    assert 0 < step < default <= largest <= 1
+
+
+def test_verdicts(made):
+    names = [str(digit) for digit in range(10)]
+    right = dataclasses.replace(made, label=3, answer="3")
+    wrong = dataclasses.replace(made, label=8, answer="8")
+    assert attack.verdict(right, wrong, 3, names) == (
+        True,
+        "Fooled: 3 became 8. It leaves at exit 2 as before.",
+    )
+    assert attack.verdict(right, right, 3, names)[1].startswith("It held")
+    assert "wrong before" in attack.verdict(wrong, right, 3, names)[1]
+
+
+def test_samples_at_hand(predictor, monkeypatch, tmp_path):
+    metadata = predictor.metadata
+    monkeypatch.delenv(samples.TFDS_VARIABLE, raising=False)
+    assert samples.sample_source(metadata) == "digits"
+    other = dataclasses.replace(metadata, dataset="mnist")
+    assert samples.sample_source(other) == "digits"  # Its input has the digits' shape.
+    large = dataclasses.replace(other, input_shape=[28, 28, 1])
+    assert samples.sample_source(large) is None
+    monkeypatch.setenv(samples.TFDS_VARIABLE, str(tmp_path))
+    assert samples.sample_source(large) is None
+    (tmp_path / "mnist").mkdir()
+    assert samples.sample_source(large) == "mnist"
+    images = dataclasses.replace(large, dataset=f"folder:{tmp_path}")
+    assert samples.sample_source(images) == f"folder:{tmp_path}"
+
+
+def test_samples_are_of_the_test_part_and_fit(predictor):
+    from rdi_keras.data import load
+
+    test = samples.load_samples("digits", (8, 8, 1), 10)
+    np.testing.assert_array_equal(test.images, load("digits").test.images[: samples.MAX_SAMPLES])
+    with pytest.raises(InputError, match="do not fit"):
+        samples.load_samples("digits", (28, 28, 1), 10)
+    with pytest.raises(InputError, match="do not fit"):
+        samples.load_samples("digits", (8, 8, 1), 5)
