@@ -76,13 +76,13 @@ def _callbacks(run, part: str, history_file: str, config, console) -> list:
     def say(epoch: int, logs: dict) -> None:
         if (epoch + 1) % max(config.training.epochs // 10, 1) == 0:
             accuracies = [
-                f"{name.removeprefix('val_').removesuffix('_accuracy')} {100 * value:.1f} %"
+                f"{100 * value:.1f}"
                 for name, value in logs.items()
                 if name.startswith("val_") and name.endswith("_adversarial_accuracy")
             ]
             console.print(
-                f"{part}, epoch {epoch + 1}/{config.training.epochs}: loss {logs['loss']:.3f}; held out, "
-                f"under attack: {', '.join(accuracies)}"
+                f"{part}, epoch {epoch + 1}/{config.training.epochs}: loss {logs['loss']:.3f}, "
+                f"held out under attack {' / '.join(accuracies)} %"
             )
 
     return [

@@ -2,7 +2,14 @@
 
 from rdi_keras.names import exit_names
 
-HEADER = ["condition", "accuracy", "twin", "MACs", "saved", "leave at exit", "exit alone"]
+HEADER = ["condition", "acc. %", "twin %", "MACs", "saved %", "exits %", "alone %"]
+
+LEGEND = (
+    "Accuracy under an attack is the ATA. MACs: mean per sample. Exits: the share of samples that leaves at "
+    "each. Alone: accuracy if every sample left at that exit. The twin is the same backbone with its last "
+    "exit only, trained and attacked alike. Worst case: a sample counts as right only if it is right clean "
+    "and under every attack; its cost is the largest that any attack caused."
+)
 
 
 def _label(condition: str) -> str:
@@ -14,15 +21,15 @@ def _percent(value: float) -> str:
 
 
 def report_rows(report: dict) -> list[list[str]]:
-    """One row of text per condition, under `HEADER`; the last two columns list the exits, in %."""
+    """One row of text per condition, under `HEADER`; see `LEGEND`."""
     twin = (report["baseline"] or {}).get("conditions", {})
     return [
         [
             _label(name),
-            _percent(condition["accuracy"]),
-            _percent(twin[name]["accuracy"]) if name in twin else "–",
+            f"{100 * condition['accuracy']:.1f}",
+            f"{100 * twin[name]['accuracy']:.1f}" if name in twin else "–",
             f"{condition['mean_macs']:,.0f}",
-            _percent(condition["saving"]),
+            f"{100 * condition['saving']:.1f}",
             "/".join(f"{100 * share:.0f}" for share in condition["exit_shares"]),
             "/".join(f"{100 * each:.0f}" for each in condition.get("accuracy_per_exit", [])),
         ]
@@ -59,7 +66,7 @@ def rich_table(report: dict):
     from rich import box
     from rich.table import Table
 
-    table = Table(title=title(report), caption="\n".join(three_wins(report)), box=box.SIMPLE)
+    table = Table(title=title(report), caption="\n".join([*three_wins(report), "", LEGEND]), box=box.SIMPLE)
     for position, column in enumerate(HEADER):
         table.add_column(column, justify="left" if position == 0 else "right", no_wrap=True)
     for row, condition in zip(report_rows(report), report["conditions"], strict=True):
@@ -84,10 +91,7 @@ def markdown(report: dict, figures: list[str] = ()) -> str:
         f"|{'---|' * len(HEADER)}",
         *(f"| {' | '.join(row)} |" for row in report_rows(report)),
         "",
-        "Accuracy under an attack is the ATA. Leave at exit: the share of samples, in %. Exit alone: "
-        "accuracy, in %, if every sample left there. The twin is the same backbone with its last exit "
-        "only, trained and attacked alike. Worst case: a sample counts as right only if it is right "
-        "clean and under every attack; its cost is the largest that any attack caused.",
+        LEGEND,
         "",
         f"* Cumulative MACs, side heads passed included: {costs}; backbone without side exits "
         f"{report['macs_backbone']:,.0f}. Savings are against the latter.",

@@ -104,7 +104,7 @@ def test_markdown_and_table_show_every_figure():
     report = build()
     text = evaluation.markdown(report, ["accuracy.png"])
     for condition in report["conditions"].values():
-        assert f"{100 * condition['accuracy']:.1f} %" in text
+        assert f"| {100 * condition['accuracy']:.1f} |" in text
         assert f"{condition['mean_macs']:,.0f}" in text
     assert "![accuracy](accuracy.png)" in text
     assert len(evaluation.rich_table(report).rows) == 3
@@ -113,6 +113,7 @@ def test_markdown_and_table_show_every_figure():
 def test_without_a_twin_nothing_is_compared():
     text = evaluation.markdown(build(twin=False))
     assert "the one-exit twin" not in text
+    assert "| – |" in text
 
 
 def test_figures_are_written(tmp_path):
