@@ -90,7 +90,12 @@ class RunFolder:
         return run
 
     def _clear(self) -> None:
-        contents = {each.name for each in self.path.iterdir()} if self.path.is_dir() else None
+        # An overwrite that was cut short leaves the count of looks alone.
+        contents = (
+            {each.name for each in self.path.iterdir()} - {TEST_EVALUATIONS_FILE}
+            if self.path.is_dir()
+            else None
+        )
         if contents is None or (contents and CONFIG_FILE not in contents):
             raise InputError(
                 f"{str(self.path)!r} exists and is no run folder. Give another --name or --runs_dir"

@@ -1,6 +1,7 @@
 """From a configuration to a trained, calibrated model."""
 
 from collections.abc import Sequence
+from operator import attrgetter
 
 import keras
 import numpy as np
@@ -24,6 +25,14 @@ from rdi_keras.inference import (
 from rdi_keras.names import exit_names, parse_epsilon
 from rdi_keras.presets import AttackConfig, CalibrationConfig, Config, TrainingConfig
 
+COUNTS = (
+    "data.image_size",
+    "data.train_limit",
+    "training.epochs",
+    "training.batch_size",
+    "evaluation.limit",
+    "evaluation.batch_size",
+)
 OPTIMIZERS = ("adam", "sgd")
 WARMUP_SHARE = 0.1
 # Held-out samples that the progress of training is measured on.
@@ -31,7 +40,15 @@ VALIDATION_SAMPLES = 1000
 
 
 def load_data(config: Config) -> Dataset:
-    """The data set that the configuration names."""
+    """The data set that the configuration names.
+
+    Raises:
+        InputError: if it cannot be had, or a count in the configuration is below 1.
+    """
+    for name in COUNTS:
+        value = attrgetter(name)(config)
+        if value is not None and value < 1:
+            raise InputError(f"{name} must be at least 1. Received: {value}")
     wanted = config.data
     dataset = data_sets.load(wanted.name, wanted.data_dir, wanted.image_size)
     return dataset.with_train_limit(wanted.train_limit)
@@ -71,8 +88,9 @@ def build_model(config: Config, dataset: Dataset, side_exits: bool = True) -> Ro
         backbone = backbone.without_side_exits()
     model = RobustModel.from_backbone(backbone)
     training = config.training
+    num_steps = max(len(dataset.train) // training.batch_size, 1) * training.epochs
     model.compile(
-        optimizer=_optimizer(training, _checked_steps(training, len(dataset.train))),
+        optimizer=_optimizer(training, num_steps),
         attack=build_attack(training.attack, config.epsilon),
         adversarial_weight=training.adversarial_weight,
         exit_weights=training.exit_weights if side_exits else None,
@@ -152,11 +170,3 @@ def _optimizer(config: TrainingConfig, num_steps: int) -> keras.optimizers.Optim
     if config.optimizer == "adam":
         return keras.optimizers.Adam(rate, weight_decay=config.weight_decay or None)
     return keras.optimizers.SGD(rate, momentum=0.9, nesterov=True, weight_decay=config.weight_decay or None)
-
-
-def _checked_steps(config: TrainingConfig, num_samples: int) -> int:
-    """All steps of a training."""
-    for name in ("epochs", "batch_size"):
-        if getattr(config, name) < 1:
-            raise InputError(f"training.{name} must be at least 1. Received: {getattr(config, name)}")
-    return max(num_samples // config.batch_size, 1) * config.epochs

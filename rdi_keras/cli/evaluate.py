@@ -26,10 +26,15 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     run = RunFolder.open(arguments.run)
     config = load_config((run.path / CONFIG_FILE).read_text())
-    config.evaluation.suite = arguments.suite or config.evaluation.suite
-    config.evaluation.limit = arguments.limit or config.evaluation.limit
-    config.epsilon = arguments.epsilon or config.epsilon
-    config.data.data_dir = arguments.data_dir or config.data.data_dir
+    targets = {
+        "suite": config.evaluation,
+        "limit": config.evaluation,
+        "epsilon": config,
+        "data_dir": config.data,
+    }
+    for name, target in targets.items():
+        if arguments[name] is not None:
+            setattr(target, name, arguments[name])
     evaluate_run(run, config, load_data(config))
 
 

@@ -87,9 +87,16 @@ _Dumper.add_implicit_resolver(
 
 
 def load_config(text: str) -> Config:
-    """The configuration that `dump_config` wrote."""
+    """The configuration that `dump_config` wrote.
+
+    Raises:
+        InputError: if the text is something else.
+    """
     parser = config_parser("")
-    parsed = parser.parse_string(text)
+    try:
+        parsed = parser.parse_string(text)
+    except (argparse.ArgumentError, jsonargparse.ArgumentError) as error:
+        raise InputError(f"Not a run's configuration: {' '.join(str(error).split())}") from None
     parsed.pop("list_presets", None)
     parsed.pop("config", None)
     return Config(**vars(parser.instantiate_classes(parsed)))

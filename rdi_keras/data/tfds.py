@@ -35,6 +35,11 @@ def load_tfds(name: str, data_dir: str | None = None, image_size: int | None = N
             f"The images of the TFDS set {name!r} have several sizes. Give an image size to resize "
             "them to (--data.image_size)"
         )
+    if features["image"].np_dtype != np.uint8:
+        raise InputError(
+            f"The images of the TFDS set {name!r} must have uint8 pixels. Received: "
+            f"{np.dtype(features['image'].np_dtype).name}. Choose another set, or save them as image files"
+        )
     test_name = next((split for split in TEST_SPLITS if split in builder.info.splits), None)
     train = _read(builder, "train", image_size)
     test = _read(builder, test_name, image_size) if test_name else None

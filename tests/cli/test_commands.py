@@ -106,6 +106,8 @@ def test_evaluate_again_counts_another_look_and_export_makes_version_2(finished,
         (["--training.exit_weights=[1]"], "3 exits and takes as many exit weights"),
         (["--calibration.shares=[0.5,0.5]"], "must be 3 fractions"),
         (["--calibration.budget=0.01"], "cannot be met"),
+        (["--data.train_limit=0"], "data.train_limit must be at least 1. Received: 0"),
+        (["--evaluation.batch_size=0"], "evaluation.batch_size must be at least 1. Received: 0"),
         (["--evaluation.suite=easy"], "Unknown attack suite 'easy'. Allowed: quick, standard"),
     ],
 )
@@ -128,6 +130,24 @@ def test_divergence_is_one_line_and_status_1(tmp_path, capsys):
     assert fit.main(["--training.learning_rate=1e30", *where(tmp_path), *FAST]) == 1
     assert "error: Training stopped at step" in capsys.readouterr().err
     assert not (tmp_path / "saved_models").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--limit=0"], "evaluation.limit must be at least 1. Received: 0"),
+        (["--suite=easy"], "Unknown attack suite 'easy'. Allowed: quick, standard"),
+        (["--epsilon=7"], "between 0 and 1"),
+        (["--epsilon="], "a number or a fraction"),
+        (["--nonsense=1"], "nonsense"),
+    ],
+)
+def test_evaluate_refuses_bad_input_and_counts_no_look(finished, arguments, said, capsys):
+    run = finished / "runs" / "halves"
+    looks = (run / "test_evaluations.jsonl").read_text()
+    assert evaluate.main([str(run), *arguments]) == 2
+    assert said in capsys.readouterr().err
+    assert (run / "test_evaluations.jsonl").read_text() == looks
 
 
 @pytest.mark.parametrize("tool", [evaluate, export])
