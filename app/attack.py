@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from app.decision import Decision
-from rdi_keras.attacks import PGD, Attack, CompiledAttack, objective
+from rdi_keras.attacks import PGD, REACH, Attack, CompiledAttack, objective
 from rdi_keras.serving import Predictor
 
 SEED = 0
@@ -35,7 +35,7 @@ class Settings:
 
     def attack(self) -> Attack:
         """The attack; its steps can cross the ball of radius ε."""
-        step_size = 2.5 * self.epsilon / self.num_steps
+        step_size = REACH * self.epsilon / self.num_steps
         return Attack(objective(self.objective), PGD(self.epsilon, self.num_steps, step_size))
 
     def __str__(self):

@@ -4,10 +4,10 @@ import os
 from pathlib import Path
 
 from rdi_keras.data import FOLDER_PREFIX, Split, load
+from rdi_keras.data.tfds import DATA_DIR_VARIABLE as TFDS_VARIABLE
 from rdi_keras.errors import InputError
 from rdi_keras.metadata import Metadata
 
-TFDS_VARIABLE = "TFDS_DATA_DIR"
 DIGITS = "digits"
 DIGITS_SHAPE, DIGITS_CLASSES = [8, 8, 1], 10
 MAX_SAMPLES = 500

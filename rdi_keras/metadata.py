@@ -6,9 +6,13 @@ import importlib.metadata
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rdi_keras.errors import InputError
 from rdi_keras.names import parse_epsilon
+
+if TYPE_CHECKING:  # Importing it for real loads TensorFlow.
+    import keras
 
 FILE_NAME = "metadata.json"
 
@@ -21,7 +25,7 @@ def package_version() -> str:
         return "unknown"
 
 
-def weights_digest(model) -> str:
+def weights_digest(model: "keras.Model") -> str:
     """SHA-256 of a Keras model's weights, thresholds included: tells two models apart."""
     digest = hashlib.sha256()
     for weight in model.weights:

@@ -25,11 +25,12 @@ def exit_names(num_exits: int) -> list[str]:
     return [exit_name(number) for number in range(1, num_exits + 1)]
 
 
-def parse_epsilon(text: str | float) -> float:
-    """Turns a perturbation budget such as `"8/255"`, `"0.1"` or `0.1` into a number.
+def parse_epsilon(text: str | float, name: str = "epsilon") -> float:
+    """Turns a length in pixel units such as `"8/255"`, `"0.1"` or `0.1` into a number.
 
     Args:
-        text: the budget in pixel units, where images lie in [0, 1].
+        text: a perturbation budget or a step size; images lie in [0, 1].
+        name: what an error message calls it.
 
     Returns:
         A float between 0 and 1.
@@ -40,9 +41,7 @@ def parse_epsilon(text: str | float) -> float:
     try:
         value = float(Fraction(str(text)))
     except (ValueError, ArithmeticError):
-        raise InputError(
-            f"epsilon must be a number or a fraction such as 8/255. Received: {text!r}"
-        ) from None
+        raise InputError(f"{name} must be a number or a fraction such as 8/255. Received: {text!r}") from None
     if not 0 <= value <= 1:
-        raise InputError(f"epsilon must lie between 0 and 1, because images do. Received: {text!r}")
+        raise InputError(f"{name} must lie between 0 and 1, because images do. Received: {text!r}")
     return value

@@ -4,12 +4,19 @@ import datetime
 import importlib
 import json
 import shutil
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rdi_keras.errors import InputError
 from rdi_keras.metadata import FILE_NAME as METADATA_FILE
 from rdi_keras.metadata import Metadata, package_version, weights_digest
+from rdi_keras.presets import Config
+
+if TYPE_CHECKING:  # Importing it for real loads TensorFlow.
+    from rdi_keras.data import Dataset
+    from rdi_keras.models import MultiExitModel
 
 MODEL_FILE = "model.keras"
 SAVED_MODEL_FILE = "saved_model.pb"
@@ -22,7 +29,23 @@ TWIN_HISTORY_FILE = "twin_history.csv"
 TEST_EVALUATIONS_FILE = "test_evaluations.jsonl"
 
 
-def load_model(path: Path):
+def make_folder(path: Path) -> None:
+    """Makes a folder, unless it is there.
+
+    Raises:
+        InputError: if it cannot be made or written to.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            pass
+    except OSError as error:
+        raise InputError(
+            f"Cannot write to the folder {str(path)!r}: {error.strerror}. Name another one"
+        ) from None
+
+
+def load_model(path: Path) -> "MultiExitModel":
     """The multi-exit model of a `.keras` file, not compiled.
 
     Raises:
@@ -83,10 +106,7 @@ class RunFolder:
                     f"{str(path)!r} holds a finished run. Give another --name, or --overwrite true"
                 )
             run._clear()
-        try:
-            run.path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(f"Cannot write a run to {str(path)!r}: {error.strerror}") from None
+        make_folder(run.path)
         return run
 
     def _clear(self) -> None:
@@ -106,7 +126,7 @@ class RunFolder:
             elif each.name != TEST_EVALUATIONS_FILE:
                 each.unlink()
 
-    def finish(self, model, config, dataset, calibration: dict) -> None:
+    def finish(self, model: "MultiExitModel", config: Config, dataset: "Dataset", calibration: dict) -> None:
         """Writes a trained model, and the metadata that make this folder a finished run.
 
         Args:
@@ -133,9 +153,32 @@ class RunFolder:
             package_version=package_version(),
         ).write(self.path)
 
+    def load_model(self) -> "MultiExitModel":
+        """The model of this run.
+
+        Raises:
+            InputError: if it cannot be read, or is not the one that the metadata are about.
+        """
+        model = load_model(self.path / MODEL_FILE)
+        digest, expected = weights_digest(model), Metadata.read(self.path).model_digest
+        if digest != expected:
+            raise InputError(
+                f"{MODEL_FILE} in {str(self.path)!r} is another model: its weights are {digest[:12]}, "
+                f"{METADATA_FILE} names {expected[:12]}. Train the run again"
+            )
+        return model
+
     def read_calibration(self) -> dict:
-        """What `finish` was told of the calibration."""
-        return json.loads((self.path / CALIBRATION_FILE).read_text())
+        """What `finish` was told of the calibration.
+
+        Raises:
+            InputError: if it cannot be read.
+        """
+        path = self.path / CALIBRATION_FILE
+        try:
+            return json.loads(path.read_text())
+        except (OSError, ValueError) as error:
+            raise InputError(f"Cannot read {str(path)!r}: {error}. Train the run again") from None
 
     def count_test_evaluation(self, model_digest: str, suite: str) -> int:
         """Notes that the test part is looked at now; returns how often it has been, this included."""

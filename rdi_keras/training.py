@@ -1,5 +1,6 @@
 """From a configuration to a trained, calibrated model."""
 
+import math
 from collections.abc import Sequence
 from operator import attrgetter
 
@@ -8,12 +9,11 @@ import numpy as np
 
 from rdi_keras import data as data_sets
 from rdi_keras import models
-from rdi_keras.attacks import PGD, Attack, objective
+from rdi_keras.attacks import PGD, REACH, Attack, objective
 from rdi_keras.data import Dataset, Split
 from rdi_keras.data.pipeline import training_batches
 from rdi_keras.defenses import CalibrateThresholds, RobustModel, StopOnDivergence
 from rdi_keras.errors import InputError
-from rdi_keras.evaluation.suite import REACH
 from rdi_keras.inference import (
     CostTable,
     cost_table,
@@ -25,30 +25,41 @@ from rdi_keras.inference import (
 from rdi_keras.names import exit_names, parse_epsilon
 from rdi_keras.presets import AttackConfig, CalibrationConfig, Config, TrainingConfig
 
-COUNTS = (
-    "data.image_size",
-    "data.train_limit",
-    "training.epochs",
-    "training.batch_size",
-    "evaluation.limit",
-    "evaluation.batch_size",
-)
+# What a configuration's numbers may be; None, where it is allowed, means "not given".
+RANGES = {
+    "seed": (0, 2**32 - 1),
+    "data.image_size": (1, math.inf),
+    "data.train_limit": (1, math.inf),
+    "training.epochs": (1, math.inf),
+    "training.batch_size": (1, math.inf),
+    "training.learning_rate": (1e-12, math.inf),
+    "training.weight_decay": (0, math.inf),
+    "training.pad_crop": (0, math.inf),
+    "evaluation.limit": (1, math.inf),
+    "evaluation.batch_size": (1, math.inf),
+}
 OPTIMIZERS = ("adam", "sgd")
 WARMUP_SHARE = 0.1
 # Held-out samples that the progress of training is measured on.
 VALIDATION_SAMPLES = 1000
 
 
+def check_numbers(config: Config) -> None:
+    """Raises `InputError` if a number in the configuration is out of its range."""
+    for name, (lowest, highest) in RANGES.items():
+        value = attrgetter(name)(config)
+        if value is not None and not lowest <= value <= highest:
+            upper = "" if highest == math.inf else f" and at most {highest}"
+            raise InputError(f"{name} must be at least {lowest}{upper}. Received: {value}")
+
+
 def load_data(config: Config) -> Dataset:
-    """The data set that the configuration names.
+    """The data set that the configuration names, once its numbers are checked.
 
     Raises:
-        InputError: if it cannot be had, or a count in the configuration is below 1.
+        InputError: if it cannot be had, or a number is out of its range.
     """
-    for name in COUNTS:
-        value = attrgetter(name)(config)
-        if value is not None and value < 1:
-            raise InputError(f"{name} must be at least 1. Received: {value}")
+    check_numbers(config)
     wanted = config.data
     dataset = data_sets.load(wanted.name, wanted.data_dir, wanted.image_size)
     return dataset.with_train_limit(wanted.train_limit)
@@ -60,7 +71,7 @@ def build_attack(config: AttackConfig, epsilon: str) -> Attack:
     step_size = (
         REACH * radius / max(config.num_steps, 1)
         if config.step_size is None
-        else parse_epsilon(config.step_size)
+        else parse_epsilon(config.step_size, "training.attack.step_size")
     )
     solver = PGD(radius, config.num_steps, step_size, config.random_start, config.restarts)
     return Attack(objective(config.objective), solver)

@@ -6,16 +6,18 @@ from rdi_keras.attacks.objectives import (
     ExitAware,
     MaxAverage,
     Objective,
+    Part,
     Single,
     TargetedAt,
     TargetedExit,
     cross_entropy,
     objective,
 )
-from rdi_keras.attacks.solvers import PGD, fgsm
+from rdi_keras.attacks.solvers import PGD, REACH, fgsm
 
 __all__ = [
     "PGD",
+    "REACH",
     "Attack",
     "Average",
     "CompiledAttack",
@@ -23,6 +25,7 @@ __all__ = [
     "ExitNetwork",
     "MaxAverage",
     "Objective",
+    "Part",
     "Single",
     "TargetedAt",
     "TargetedExit",

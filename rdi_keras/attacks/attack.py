@@ -1,12 +1,15 @@
 """An attack: any objective, climbed by any solver, on any network with exits."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
 import tensorflow as tf
+from numpy.typing import ArrayLike
 
-from rdi_keras.attacks.objectives import Objective
+from rdi_keras.attacks.objectives import Objective, Part
 from rdi_keras.attacks.solvers import PGD, ascend, rank_of
+from rdi_keras.checks import check_images, check_labels, check_thresholds
 from rdi_keras.errors import InputError
 from rdi_keras.inference.policy import EntropyPolicy
 
@@ -17,7 +20,7 @@ class ExitNetwork(Protocol):
     num_exits: int
     num_classes: int
 
-    def logits(self, images, up_to: int | None = None) -> list:
+    def logits(self, images: tf.Tensor, up_to: int | None = None) -> list[tf.Tensor]:
         """Differentiable logits `[B, C]` of exits 1 … `up_to`, in inference mode."""
 
 
@@ -54,7 +57,14 @@ class Attack:
         for part in self.objective.parts(network.num_exits, network.num_classes):
             part.depth(network.num_exits)
 
-    def perturb(self, network: ExitNetwork, images, labels, seed, policy=None):
+    def perturb(
+        self,
+        network: ExitNetwork,
+        images: tf.Tensor,
+        labels: tf.Tensor,
+        seed: tf.Tensor,
+        policy: EntropyPolicy | None = None,
+    ) -> tf.Tensor:
         """Attacks a batch; pure TensorFlow, for use inside a graph such as a training step.
 
         Args:
@@ -73,7 +83,15 @@ class Attack:
 
         return self.search(network, images, labels, seed, policy, run)
 
-    def search(self, network: ExitNetwork, images, labels, seed, policy, run):
+    def search(
+        self,
+        network: ExitNetwork,
+        images: tf.Tensor,
+        labels: tf.Tensor,
+        seed: tf.Tensor,
+        policy: EntropyPolicy | None,
+        run: Callable[[Part, tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]],
+    ) -> tf.Tensor:
         """Keeps per sample the best of all parts and restarts; `run` makes one candidate.
 
         The clean image is a candidate too, so that an attack never mends what was wrong before.
@@ -91,7 +109,16 @@ class Attack:
                 best_rank = tf.where(better, rank, best_rank)
         return best
 
-    def climb(self, network, part: Objective, images, labels, classes, seed, policy):
+    def climb(
+        self,
+        network: ExitNetwork,
+        part: Part,
+        images: tf.Tensor,
+        labels: tf.Tensor,
+        classes: tf.Tensor,
+        seed: tf.Tensor,
+        policy: EntropyPolicy | None,
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         """One run of the loop for one part: `(candidate, rank among candidates)`."""
         depth = part.depth(network.num_exits)
 
@@ -106,7 +133,14 @@ class Attack:
         score = self.objective.score(logits, labels, policy)
         return rank_of(score, fooled(logits, labels, policy))
 
-    def __call__(self, network: ExitNetwork, images, labels, thresholds=None, seed: int = 0):
+    def __call__(
+        self,
+        network: ExitNetwork,
+        images: ArrayLike,
+        labels: ArrayLike,
+        thresholds: ArrayLike | None = None,
+        seed: int = 0,
+    ) -> tf.Tensor:
         """Attacks a batch once. To attack many, keep a `CompiledAttack`: it compiles once."""
         return CompiledAttack(self, network)(images, labels, thresholds, seed)
 
@@ -125,7 +159,9 @@ class CompiledAttack:
         self.network = network
         self._climbs = {}
 
-    def __call__(self, images, labels, thresholds=None, seed: int = 0) -> tf.Tensor:
+    def __call__(
+        self, images: ArrayLike, labels: ArrayLike, thresholds: ArrayLike | None = None, seed: int = 0
+    ) -> tf.Tensor:
         """Attacks a batch.
 
         Args:
@@ -136,15 +172,21 @@ class CompiledAttack:
 
         Returns:
             float32 `[B, H, W, C]`, ‖δ‖∞ ≤ ε, inside [0, 1].
+
+        Raises:
+            InputError: if images, labels or thresholds do not fit the network, or the objective needs
+                thresholds and there are none.
         """
         if thresholds is None and self.attack.objective.needs_policy:
             raise InputError(
                 f"The objective {self.attack.objective} needs the thresholds, which say where a "
                 "sample leaves. Received: none"
             )
-        images = tf.convert_to_tensor(images, tf.float32)
-        labels = tf.convert_to_tensor(labels, tf.int64)
-        known = [] if thresholds is None else [tf.convert_to_tensor(thresholds, tf.float32)]
+        images = tf.constant(check_images(images))
+        labels = tf.constant(check_labels(labels, len(images), self.network.num_classes))
+        known = (
+            [] if thresholds is None else [tf.constant(check_thresholds(thresholds, self.network.num_exits))]
+        )
         policy = EntropyPolicy(*known) if known else None
 
         def run(part, classes, part_seed):
@@ -154,7 +196,7 @@ class CompiledAttack:
         seed = tf.constant([seed, 0], tf.int64)
         return self.attack.search(self.network, images, labels, seed, policy, run)
 
-    def _compiled(self, part: Objective, arguments: list[tf.Tensor]):
+    def _compiled(self, part: Part, arguments: list[tf.Tensor]):
         """The part's loop for any batch size, compiled for arguments of these shapes."""
         per_sample, per_call = arguments[:3], arguments[3:]
         specs = [tf.TensorSpec([None, *each.shape[1:]], each.dtype) for each in per_sample]
@@ -170,7 +212,7 @@ class CompiledAttack:
         return self._climbs[key]
 
 
-def fooled(logits: list, labels, policy: EntropyPolicy | None):
+def fooled(logits: list[tf.Tensor], labels: tf.Tensor, policy: EntropyPolicy | None) -> tf.Tensor:
     """Whether the adaptive answer is wrong, bool `[B]`, as far as the exits given tell.
 
     A sample that has not left at one of these exits is not counted as fooled, and no sample is

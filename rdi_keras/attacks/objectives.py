@@ -10,45 +10,53 @@ from rdi_keras.errors import InputError
 from rdi_keras.inference.policy import EntropyPolicy
 
 
-def cross_entropy(logits, labels):
+def cross_entropy(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
     """Cross-entropy per sample `[B]`, from logits `[B, C]`: softmax outputs would mask gradients."""
     return tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
 
 
-def mean_cross_entropy(logits: list, labels):
+def mean_cross_entropy(logits: list[tf.Tensor], labels: tf.Tensor) -> tf.Tensor:
     """The mean over the exits of each sample's cross-entropy, `[B]`."""
     return tf.add_n([cross_entropy(each, labels) for each in logits]) / len(logits)
 
 
 @dataclass(frozen=True)
 class Objective(ABC):
-    """One loss to maximise, or (see `parts`) several that are maximised in turn."""
+    """One or several losses that are maximised in turn, and the score that ranks their results."""
 
     needs_policy = False
 
-    def parts(self, num_exits: int, num_classes: int) -> list["Objective"]:
+    @abstractmethod
+    def parts(self, num_exits: int, num_classes: int) -> list["Part"]:
         """The single losses to maximise one after the other; per sample the best result is kept."""
+
+    def score(self, logits: list[tf.Tensor], labels: tf.Tensor, policy: EntropyPolicy | None) -> tf.Tensor:
+        """Ranks the results of parts and restarts, `[B]`, from the logits of all exits."""
+        return mean_cross_entropy(logits, labels)
+
+
+@dataclass(frozen=True)
+class Part(Objective):
+    """One loss to maximise: an objective of its own, or a part of another one."""
+
+    def parts(self, num_exits: int, num_classes: int) -> list["Part"]:
         return [self]
 
     def depth(self, num_exits: int) -> int:
         """The last exit (1-based) that the loss needs: nothing beyond it is run."""
         return num_exits
 
-    def classes(self, logits: list, labels):
+    def classes(self, logits: list[tf.Tensor], labels: tf.Tensor) -> tf.Tensor:
         """The class per sample `[B]` that the loss refers to, chosen once on the clean image."""
         return labels
 
     @abstractmethod
-    def loss(self, logits: list, classes, policy: EntropyPolicy | None):
+    def loss(self, logits: list[tf.Tensor], classes: tf.Tensor, policy: EntropyPolicy | None) -> tf.Tensor:
         """The value to maximise per sample, `[B]`, from the logits of exits 1 … depth."""
-
-    def score(self, logits: list, labels, policy: EntropyPolicy | None):
-        """Ranks the results of parts and restarts, `[B]`, from the logits of all exits."""
-        return mean_cross_entropy(logits, labels)
 
 
 @dataclass(frozen=True)
-class Single(Objective):
+class Single(Part):
     """Maximise L_k of one exit; only the stages up to it run. Source: Hu et al. 2020, section 3.3.
 
     Attributes:
@@ -60,10 +68,10 @@ class Single(Objective):
     def depth(self, num_exits: int) -> int:
         return _checked_exit(self.exit_number or num_exits, num_exits)
 
-    def loss(self, logits, classes, policy):
+    def loss(self, logits: list[tf.Tensor], classes: tf.Tensor, policy: EntropyPolicy | None) -> tf.Tensor:
         return cross_entropy(logits[-1], classes)
 
-    def score(self, logits, labels, policy):
+    def score(self, logits: list[tf.Tensor], labels: tf.Tensor, policy: EntropyPolicy | None) -> tf.Tensor:
         return cross_entropy(logits[(self.exit_number or len(logits)) - 1], labels)
 
     def __str__(self):
@@ -71,10 +79,10 @@ class Single(Objective):
 
 
 @dataclass(frozen=True)
-class Average(Objective):
+class Average(Part):
     """Maximise the mean of all exits' losses. Source: Hu et al. 2020, section 3.3."""
 
-    def loss(self, logits, classes, policy):
+    def loss(self, logits: list[tf.Tensor], classes: tf.Tensor, policy: EntropyPolicy | None) -> tf.Tensor:
         return mean_cross_entropy(logits, classes)
 
     def __str__(self):
@@ -85,18 +93,15 @@ class Average(Objective):
 class MaxAverage(Objective):
     """Attack every exit alone; keep the result with the largest mean loss. Source: as `Average`."""
 
-    def parts(self, num_exits, num_classes):
+    def parts(self, num_exits: int, num_classes: int) -> list[Part]:
         return [Single(number) for number in range(1, num_exits + 1)]
-
-    def loss(self, logits, classes, policy):
-        return mean_cross_entropy(logits, classes)
 
     def __str__(self):
         return "max_average"
 
 
 @dataclass(frozen=True)
-class ExitAware(Objective):
+class ExitAware(Part):
     """Maximise the loss of the exit where the current iterate would really leave.
 
     The exit is decided anew at every step, with the thresholds known to the attacker.
@@ -104,11 +109,11 @@ class ExitAware(Objective):
 
     needs_policy = True
 
-    def loss(self, logits, classes, policy):
+    def loss(self, logits: list[tf.Tensor], classes: tf.Tensor, policy: EntropyPolicy | None) -> tf.Tensor:
         losses = tf.stack([cross_entropy(each, classes) for each in logits], axis=1)
         return tf.gather(losses, policy.exit_of(logits) - 1, axis=1, batch_dims=1)
 
-    def score(self, logits, labels, policy):
+    def score(self, logits: list[tf.Tensor], labels: tf.Tensor, policy: EntropyPolicy | None) -> tf.Tensor:
         return self.loss(logits, labels, policy)
 
     def __str__(self):
@@ -116,7 +121,7 @@ class ExitAware(Objective):
 
 
 @dataclass(frozen=True)
-class TargetedAt(Objective):
+class TargetedAt(Part):
     """Minimise the cross-entropy of one wrong class at one exit: leave there, and be wrong.
 
     Attributes:
@@ -128,15 +133,15 @@ class TargetedAt(Objective):
     exit_number: int
     rank: int = field(compare=False)
 
-    def depth(self, num_exits):
+    def depth(self, num_exits: int) -> int:
         return _checked_exit(self.exit_number, num_exits)
 
-    def classes(self, logits, labels):
+    def classes(self, logits: list[tf.Tensor], labels: tf.Tensor) -> tf.Tensor:
         not_the_label = tf.one_hot(labels, logits[-1].shape[-1], on_value=-1e9, off_value=0.0)
         order = tf.argsort(logits[-1] + not_the_label, direction="DESCENDING")
         return tf.cast(order[:, self.rank], labels.dtype)
 
-    def loss(self, logits, classes, policy):
+    def loss(self, logits: list[tf.Tensor], classes: tf.Tensor, policy: EntropyPolicy | None) -> tf.Tensor:
         return -cross_entropy(logits[-1], classes)
 
     def __str__(self):
@@ -155,12 +160,9 @@ class TargetedExit(Objective):
     num_targets: int | None = None
     MAX_TARGETS = 9
 
-    def parts(self, num_exits, num_classes):
+    def parts(self, num_exits: int, num_classes: int) -> list[Part]:
         count = min(self.num_targets or self.MAX_TARGETS, num_classes - 1)
         return [TargetedAt(number, rank) for number in range(1, num_exits + 1) for rank in range(count)]
-
-    def loss(self, logits, classes, policy):
-        return mean_cross_entropy(logits, classes)
 
     def __str__(self):
         return f"targeted_exit({self.num_targets})" if self.num_targets else "targeted_exit"

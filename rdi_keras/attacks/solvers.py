@@ -8,7 +8,8 @@ import tensorflow as tf
 from rdi_keras.errors import InputError
 from rdi_keras.names import parse_epsilon
 
-Forward = Callable[[tf.Tensor], list]
+# The way through the ball that all steps together could go, in units of epsilon.
+REACH = 2.5
 
 
 @dataclass(frozen=True)
@@ -38,18 +39,18 @@ class PGD:
                 f"step_size={self.step_size}"
             )
 
-    def start(self, images, seed):
+    def start(self, images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
         """The first iterate; `seed` is an integer tensor of shape `[2]`."""
         if not self.random_start:
             return images
         noise = tf.random.stateless_uniform(tf.shape(images), seed, -self.epsilon, self.epsilon, images.dtype)
         return self.project(images + noise, images)
 
-    def step(self, iterate, gradient, images):
+    def step(self, iterate: tf.Tensor, gradient: tf.Tensor, images: tf.Tensor) -> tf.Tensor:
         """The next iterate, inside the ball."""
         return self.project(iterate + self.step_size * tf.sign(gradient), images)
 
-    def project(self, candidate, images):
+    def project(self, candidate: tf.Tensor, images: tf.Tensor) -> tf.Tensor:
         """Clips to the ball around the images and to [0, 1]."""
         candidate = tf.clip_by_value(candidate, images - self.epsilon, images + self.epsilon)
         return tf.clip_by_value(candidate, 0.0, 1.0)
@@ -60,7 +61,12 @@ def fgsm(epsilon: float) -> PGD:
     return PGD(epsilon, num_steps=1, step_size=parse_epsilon(epsilon), random_start=False)
 
 
-def ascend(solver: PGD, value: Callable, images, seed):
+def ascend(
+    solver: PGD,
+    value: Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]],
+    images: tf.Tensor,
+    seed: tf.Tensor,
+) -> tf.Tensor:
     """Climbs and returns, per sample, the best iterate met.
 
     Args:
@@ -74,12 +80,16 @@ def ascend(solver: PGD, value: Callable, images, seed):
         Images of the same shape, inside the ball and [0, 1].
     """
 
-    def keep_better(best, best_rank, iterate, loss, fooled):
+    def keep_better(
+        best: tf.Tensor, best_rank: tf.Tensor, iterate: tf.Tensor, loss: tf.Tensor, fooled: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         rank = rank_of(loss, fooled)
         better = rank > best_rank
         return tf.where(better[:, None, None, None], iterate, best), tf.where(better, rank, best_rank)
 
-    def body(step, iterate, best, best_rank):
+    def body(
+        step: tf.Tensor, iterate: tf.Tensor, best: tf.Tensor, best_rank: tf.Tensor
+    ) -> tuple[tf.Tensor, ...]:
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(iterate)
             loss, fooled = value(iterate)
@@ -88,7 +98,7 @@ def ascend(solver: PGD, value: Callable, images, seed):
         return step + 1, solver.step(iterate, gradient, images), best, best_rank
 
     first = solver.start(images, seed)
-    nothing = tf.fill(tf.shape(images)[:1], tf.float32.min)
+    nothing = tf.fill(tf.shape(images)[:1], tf.constant(tf.float64.min, tf.float64))
     _, last, best, best_rank = tf.while_loop(
         lambda step, *_: step < solver.num_steps,
         body,
@@ -99,6 +109,11 @@ def ascend(solver: PGD, value: Callable, images, seed):
     return best
 
 
-def rank_of(loss, fooled):
-    """Orders candidates: those that fool the network first, then by loss. float32 `[B]`."""
-    return loss + 1e4 * tf.cast(fooled, tf.float32)
+def rank_of(loss: tf.Tensor, fooled: tf.Tensor) -> tf.Tensor:
+    """Orders candidates: those that fool the network first, then by loss. float64 `[B]`.
+
+    A loss that is no number ranks nowhere: no comparison with it holds.
+    """
+    # The arctangent rises and stays within ±π/2, so no loss makes up for 4. In float64 it tells
+    # neighbouring float32 losses apart, unless they are very small or very large (1e-7, 1e7).
+    return tf.atan(tf.cast(loss, tf.float64)) + 4.0 * tf.cast(fooled, tf.float64)

@@ -1,9 +1,15 @@
 """`training/evaluate.py RUN`: measures a run's model and its twin, and writes the report."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from rdi_keras.cli.options import command, load_config, parse
 from rdi_keras.errors import InputError
+from rdi_keras.presets import Config
+from rdi_keras.runs import RunFolder
+
+if TYPE_CHECKING:  # Importing it for real loads TensorFlow.
+    from rdi_keras.data import Dataset
 
 DESCRIPTION = "Measure a trained run on the test part: report.json, report.md, figures, a table."
 
@@ -21,8 +27,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--data_dir", type=str | None, help="folder of prepared TFDS sets")
     arguments = parse(parser, argv)
 
-    from rdi_keras.runs import CONFIG_FILE, RunFolder
+    from rdi_keras.cli.machine import prepare_devices
+    from rdi_keras.runs import CONFIG_FILE
     from rdi_keras.training import load_data
+
+    prepare_devices()
 
     run = RunFolder.open(arguments.run)
     config = load_config((run.path / CONFIG_FILE).read_text())
@@ -38,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     evaluate_run(run, config, load_data(config))
 
 
-def evaluate_run(run, config, dataset) -> dict:
+def evaluate_run(run: RunFolder, config: Config, dataset: "Dataset") -> dict:
     """Attacks the run's model and twin on the test part; writes and prints the report.
 
     Args:
@@ -50,6 +59,8 @@ def evaluate_run(run, config, dataset) -> dict:
         The report, as written.
     """
     import dataclasses
+    import tempfile
+    from pathlib import Path
 
     from rich.console import Console
 
@@ -57,11 +68,11 @@ def evaluate_run(run, config, dataset) -> dict:
     from rdi_keras.inference import cost_table
     from rdi_keras.metadata import Metadata
     from rdi_keras.names import parse_epsilon
-    from rdi_keras.runs import MODEL_FILE, TWIN_FILE, load_model
+    from rdi_keras.runs import TWIN_FILE, load_model
 
     metadata = dataclasses.replace(Metadata.read(run.path), epsilon=config.epsilon)
     attacks = evaluation.suite(config.evaluation.suite, parse_epsilon(config.epsilon))
-    model = load_model(run.path / MODEL_FILE)
+    model, calibration = run.load_model(), run.read_calibration()
     _check_fits(model, dataset)
     samples = dataset.test.first(config.evaluation.limit)
     twin_path = run.path / TWIN_FILE
@@ -87,16 +98,20 @@ def evaluate_run(run, config, dataset) -> dict:
         len(samples),
         config.evaluation.suite,
         config.seed,
-        run.read_calibration(),
+        calibration,
         looks,
         outcomes,
         cost_table(model),
         {name: list(attack.passes(model.num_exits, model.num_classes)) for name, attack in attacks.items()},
         twin and (outcomes_of(twin, "one-exit twin"), cost_table(twin)),
     )
-    figures = evaluation.write_figures(report, run.path)
-    (run.path / "report.md").write_text(evaluation.markdown(report, figures))
-    evaluation.write_report(report, run.path)
+    # Aside first: an interruption must not leave the figures of one report beside the numbers of another.
+    with tempfile.TemporaryDirectory(dir=run.path) as aside:
+        figures = evaluation.write_figures(report, Path(aside))
+        Path(aside, "report.md").write_text(evaluation.markdown(report, figures))
+        evaluation.write_report(report, Path(aside))
+        for file in Path(aside).iterdir():
+            file.replace(run.path / file.name)
     console = Console()
     console.print(evaluation.rich_table(report))
     total = [len(samples) * sum(each) for each in zip(*report["passes_per_sample"].values(), strict=True)]

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rdi_keras.cli.options import command, parse
+from rdi_keras.runs import RunFolder
 
 DESCRIPTION = "Export a trained run as the next version of a SavedModel for TensorFlow Serving."
 REPORT_FILES = ("report.json", "report.md", "accuracy.png", "exit_shares.png")
@@ -19,14 +20,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--to", type=str | None, help="folder of versions; default: saved_models/<name>")
     arguments = parse(parser, argv)
 
-    from rdi_keras.runs import RunFolder
-
     run = RunFolder.open(arguments.run)
     target = arguments.to or Path("saved_models", run.path.resolve().name)
     print(f"SavedModel: {export_run(run, Path(target))}")
 
 
-def export_run(run, folder: Path) -> Path:
+def export_run(run: RunFolder, folder: Path) -> Path:
     """Writes the run's model and report as the next version in a folder; returns the version's.
 
     Raises:
@@ -34,10 +33,9 @@ def export_run(run, folder: Path) -> Path:
     """
     from rdi_keras.evaluation import read_report
     from rdi_keras.metadata import Metadata
-    from rdi_keras.runs import MODEL_FILE, load_model
     from rdi_keras.serving import export_saved_model
 
     metadata = Metadata.read(run.path)
     read_report(run.path, metadata)
     files = [run.path / name for name in REPORT_FILES if (run.path / name).exists()]
-    return export_saved_model(load_model(run.path / MODEL_FILE), metadata, folder, files)
+    return export_saved_model(run.load_model(), metadata, folder, files)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rdi_keras.cli.options import command, dump_config, parse_config
+from rdi_keras.presets import Config
 
 DESCRIPTION = (
     "Train a robust multi-exit network and its one-exit twin, measure both on the test part, and "
@@ -20,7 +21,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         fit(config)
 
 
-def fit(config) -> Path:
+def fit(config: Config) -> Path:
     """Trains, evaluates and exports; returns the folder of the exported version.
 
     Everything that a configuration can get wrong is found before the run folder is written.
@@ -30,7 +31,7 @@ def fit(config) -> Path:
     from rdi_keras import evaluation
     from rdi_keras.cli.evaluate import evaluate_run
     from rdi_keras.cli.export import export_run
-    from rdi_keras.cli.machine import environment, prepare_devices
+    from rdi_keras.cli.machine import environment, prepare_devices, xla_line
     from rdi_keras.names import parse_epsilon
     from rdi_keras.runs import (
         CONFIG_FILE,
@@ -39,11 +40,12 @@ def fit(config) -> Path:
         TWIN_FILE,
         TWIN_HISTORY_FILE,
         RunFolder,
+        make_folder,
     )
     from rdi_keras.training import build_model, calibrate, fit_model, load_data
 
     console = Console()
-    console.print(prepare_devices())
+    devices = prepare_devices()
     evaluation.suite(config.evaluation.suite, parse_epsilon(config.epsilon))
     dataset = load_data(config)
     console.print(
@@ -51,8 +53,10 @@ def fit(config) -> Path:
         f"out for calibration, {len(dataset.test):,} to test on"
     )
     model = build_model(config, dataset)
+    console.print(f"devices: {devices}; precision: {model.dtype_policy.name}; {xla_line(model)}")
     calibrate(model, dataset.calibration, config.calibration)  # Finds impossible shares or budgets.
 
+    make_folder(Path(config.saved_models_dir))
     run = RunFolder.create(Path(config.runs_dir, config.name), config.overwrite)
     (run.path / CONFIG_FILE).write_text(dump_config(config))
     (run.path / ENVIRONMENT_FILE).write_text(json.dumps(environment(config.seed), indent=2) + "\n")

@@ -4,24 +4,29 @@ import importlib.metadata
 import platform
 import subprocess
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rdi_keras.metadata import package_version
+
+if TYPE_CHECKING:  # Importing it for real loads TensorFlow.
+    from rdi_keras.defenses import RobustModel
 
 PACKAGES = ("tensorflow", "keras", "tensorflow-datasets", "numpy", "cleverhans")
 
 
 def prepare_devices() -> str:
-    """Turns memory growth on for every GPU and says, in a line, what will compute and how."""
-    import keras
+    """Turns memory growth on for every GPU and names what will compute."""
     import tensorflow as tf
 
     gpus = tf.config.list_physical_devices("GPU")
     for gpu in gpus:
         tf.config.experimental.set_memory_growth(gpu, True)
-    devices = ", ".join(each.name for each in gpus) or f"CPU ({platform.machine()})"
-    return (
-        f"devices: {devices}; precision: {keras.config.dtype_policy().name}; XLA: {'on' if gpus else 'off'}"
-    )
+    return ", ".join(each.name for each in gpus) or f"CPU ({platform.machine()})"
+
+
+def xla_line(model: "RobustModel") -> str:
+    """Whether XLA compiles the training of a compiled model."""
+    return f"XLA in training: {'on' if model.jit_compile else 'off'}"
 
 
 def environment(seed: int) -> dict:

@@ -6,6 +6,7 @@ from rdi_keras.data.dataset import Dataset, Split, split_dataset
 from rdi_keras.data.digits import load_digits
 from rdi_keras.data.folder import load_folder
 from rdi_keras.data.tfds import load_tfds
+from rdi_keras.errors import InputError
 
 FOLDER_PREFIX = "folder:"
 
@@ -23,6 +24,8 @@ def load(name: str, data_dir: str | None = None, image_size: int | None = None) 
         InputError: if the data cannot be had; the message says what to do.
     """
     if name == "digits":
+        if image_size is not None:
+            raise InputError(f"The digits are 8×8 and are not resized. Received image size: {image_size}")
         return load_digits()
     if name.startswith(FOLDER_PREFIX):
         return load_folder(Path(name.removeprefix(FOLDER_PREFIX)), image_size)

@@ -27,7 +27,7 @@ class Split:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def take(self, index) -> "Split":
+    def take(self, index: np.ndarray | slice) -> "Split":
         """The samples at these positions (an index array or a slice)."""
         return Split(self.images[index], self.labels[index])
 

@@ -19,7 +19,7 @@ def training_batches(
     """
     height, width, channels = split.images.shape[1:]
 
-    def augment(image, label, noise):
+    def augment(image: tf.Tensor, label: tf.Tensor, noise: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         if pad_crop:
             pad = [[pad_crop, pad_crop], [pad_crop, pad_crop], [0, 0]]
             image = tf.image.stateless_random_crop(tf.pad(image, pad), [height, width, channels], noise)

@@ -1,11 +1,15 @@
 """Any image-classification set of TensorFlow Datasets, without a network where it is prepared."""
 
 import os
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from rdi_keras.data.dataset import Dataset, Split, split_dataset
 from rdi_keras.errors import InputError
+
+if TYPE_CHECKING:
+    from tensorflow_datasets.core import DatasetBuilder
 
 DATA_DIR_VARIABLE = "TFDS_DATA_DIR"
 TEST_SPLITS = ("test", "validation")
@@ -46,7 +50,7 @@ def load_tfds(name: str, data_dir: str | None = None, image_size: int | None = N
     return split_dataset(name, tuple(features["label"].names), train, test)
 
 
-def _prepared_builder(name: str, data_dir: str | None):
+def _prepared_builder(name: str, data_dir: str | None) -> "DatasetBuilder":
     import tensorflow_datasets as tfds
 
     # The first load of a process would ask Google's storage, and wait for it where there is no network.
@@ -69,10 +73,10 @@ def _prepared_builder(name: str, data_dir: str | None):
     return builder
 
 
-def _read(builder, split: str, image_size: int | None) -> Split:
+def _read(builder: "DatasetBuilder", split: str, image_size: int | None) -> Split:
     import tensorflow as tf
 
-    def convert(sample):
+    def convert(sample: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
         image = sample["image"]
         if image_size is not None:
             image = tf.cast(tf.round(tf.image.resize(image, [image_size] * 2)), tf.uint8)

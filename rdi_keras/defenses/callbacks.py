@@ -16,10 +16,10 @@ class StopOnDivergence(keras.callbacks.Callback):
         TrainingDivergedError: names the step (over all epochs, from 1) and the metric.
     """
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: dict | None = None) -> None:
         self._step = 0
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         self._step += 1
         for name, value in (logs or {}).items():
             if not math.isfinite(value):
@@ -42,5 +42,5 @@ class CalibrateThresholds(keras.callbacks.Callback):
         super().__init__()
         self._calibrate = calibrate
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         self._calibrate(self.model)

@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -31,12 +32,12 @@ class RobustModel(MultiExitModel):
 
     def compile(
         self,
-        optimizer="adam",
+        optimizer: str | keras.optimizers.Optimizer = "adam",
         attack: Attack | None = None,
         adversarial_weight: float = 0.5,
         exit_weights: Sequence[float] | None = None,
         seed: int = 0,
-        **kwargs,
+        **kwargs: Any,
     ) -> None:
         """Sets how the model is trained.
 
@@ -50,8 +51,15 @@ class RobustModel(MultiExitModel):
 
         Raises:
             InputError: if λ is outside [0, 1], needs an attack that is not given, or the exit
-                weights are not N numbers.
+                weights are not N numbers, or a loss or metrics are given: the model has its own.
         """
+        if own := {"loss", "loss_weights", "metrics", "weighted_metrics"} & {
+            name for name, value in kwargs.items() if value is not None
+        }:
+            raise InputError(
+                f"A robust model has its own loss and metrics. Received: {', '.join(sorted(own))}. Give an "
+                "attack, its weight and exit weights instead"
+            )
         exit_weights = list(exit_weights) if exit_weights else [1.0] * self.num_exits
         if not 0 <= adversarial_weight <= 1:
             raise InputError(
@@ -87,23 +95,23 @@ class RobustModel(MultiExitModel):
             return []
         return [self._loss, *itertools.chain.from_iterable(self._accuracies)]
 
-    def train_step(self, data) -> dict:
-        images, labels = data
+    def train_step(self, data: tuple) -> dict:
+        images, labels, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         views = self._views(images, labels, self.optimizer.iterations)
         with tf.GradientTape() as tape:
             logits = [self.logits(view, training=True) for view in views]
-            loss = self._defense_loss(logits, labels)
+            loss = self._defense_loss(logits, labels, sample_weight)
             scaled_loss = self.optimizer.scale_loss(loss)
         gradients = tape.gradient(scaled_loss, self.trainable_weights)
         self.optimizer.apply_gradients(zip(gradients, self.trainable_weights, strict=True))
         return self._update_metrics(loss, logits, labels)
 
-    def test_step(self, data) -> dict:
-        images, labels = data
+    def test_step(self, data: tuple) -> dict:
+        images, labels, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         # The number of a step that training never takes, so that no start of training comes back.
         views = self._views(images, labels, -1)
         logits = [self.logits(view) for view in views]
-        return self._update_metrics(self._defense_loss(logits, labels), logits, labels)
+        return self._update_metrics(self._defense_loss(logits, labels, sample_weight), logits, labels)
 
     def _views(self, images, labels, step) -> list:
         """The batch and, unless λ is 0, the same batch under attack."""
@@ -113,16 +121,16 @@ class RobustModel(MultiExitModel):
         seed = tf.stack([tf.constant(self.seed, tf.int64), tf.cast(step, tf.int64)])
         return [images, self.attack.perturb(self, images, labels, seed, known)]
 
-    def _defense_loss(self, logits: list[list], labels):
+    def _defense_loss(self, logits: list[list], labels, sample_weight):
         mix = [1 - self.adversarial_weight, self.adversarial_weight]
-        return tf.add_n(
-            [
-                view_weight * exit_weight * tf.reduce_mean(cross_entropy(each, labels))
-                for view_weight, view in zip(mix, logits, strict=False)
-                if view_weight  # At λ = 1 the clean view is for the metrics alone.
-                for exit_weight, each in zip(self.exit_weights, view, strict=True)
-            ]
-        )
+        scale = 1.0 if sample_weight is None else tf.cast(sample_weight, tf.float32)
+        parts = [
+            view_weight * exit_weight * tf.reduce_mean(scale * cross_entropy(each, labels))
+            for view_weight, view in zip(mix, logits, strict=False)
+            if view_weight  # At λ = 1 the clean view is for the metrics alone.
+            for exit_weight, each in zip(self.exit_weights, view, strict=True)
+        ]
+        return tf.add_n([*parts, *self.losses])  # The layers' own: weight regularisation, say.
 
     def _update_metrics(self, loss, logits: list[list], labels) -> dict:
         self._loss.update_state(loss)

@@ -1,10 +1,14 @@
 """A report as PNG figures."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from rdi_keras.names import exit_names
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
 def write_figures(report: dict, folder: Path) -> list[str]:
@@ -20,7 +24,7 @@ def write_figures(report: dict, folder: Path) -> list[str]:
     return list(figures)
 
 
-def _accuracy(axes, report: dict) -> None:
+def _accuracy(axes: "Axes", report: dict) -> None:
     conditions = report["conditions"]
     series = {"adaptive": conditions}
     if report["baseline"]:
@@ -37,7 +41,7 @@ def _accuracy(axes, report: dict) -> None:
     axes.legend(loc="lower left")
 
 
-def _exit_shares(axes, report: dict) -> None:
+def _exit_shares(axes: "Axes", report: dict) -> None:
     conditions = report["conditions"]
     start = np.zeros(len(conditions))
     for index, name in enumerate(exit_names(len(report["macs_per_exit"]))):

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from rdi_keras.attacks import Attack, CompiledAttack, ExitNetwork
 from rdi_keras.data import Split
@@ -12,6 +13,8 @@ from rdi_keras.inference import CostTable, EntropyPolicy
 
 # Rounding of float32 sums may carry a pixel this far over the edge of the ball.
 BALL_TOLERANCE = 1e-6
+# Between the seeds of two attacks; more than any set has samples, so that no two batches share one.
+SEED_STRIDE = 1_000_003
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,7 @@ def worst_of(clean: Outcome, attacked: list[Outcome]) -> Outcome:
     )
 
 
-def judge(network: ExitNetwork, images, labels, thresholds) -> Outcome:
+def judge(network: ExitNetwork, images: np.ndarray, labels: np.ndarray, thresholds: ArrayLike) -> Outcome:
     """Runs every exit on the images and decides, sample by sample, what the network answers."""
     logits = network.logits(images)
     answers, exits = EntropyPolicy(np.asarray(thresholds, np.float32)).answer(logits)
@@ -69,7 +72,7 @@ def judge(network: ExitNetwork, images, labels, thresholds) -> Outcome:
 
 def run_conditions(
     network: ExitNetwork,
-    thresholds,
+    thresholds: ArrayLike,
     data: Split,
     attacks: dict[str, Attack],
     batch_size: int = 250,
@@ -94,7 +97,7 @@ def run_conditions(
     """
     starts = range(0, len(data), batch_size)
 
-    def run(condition: str, make_images: Callable) -> Outcome:
+    def run(condition: str, make_images: Callable[[Split, int], np.ndarray]) -> Outcome:
         parts = []
         for start in starts:
             batch = data.take(slice(start, start + batch_size))
@@ -106,13 +109,15 @@ def run_conditions(
     outcomes = {"clean": run("clean", lambda batch, start: batch.images)}
     for index, (name, attack) in enumerate(attacks.items()):
         compiled = CompiledAttack(attack, network)
-        perturb = functools.partial(_perturb, compiled, thresholds, seed + 1000 * index)
+        perturb = functools.partial(_perturb, compiled, thresholds, seed + SEED_STRIDE * index)
         outcomes[name] = run(name, perturb)
     outcomes["worst_case"] = worst_of(outcomes["clean"], [outcomes[name] for name in attacks])
     return outcomes
 
 
-def _perturb(compiled: CompiledAttack, thresholds, seed: int, batch: Split, start: int):
+def _perturb(
+    compiled: CompiledAttack, thresholds: ArrayLike, seed: int, batch: Split, start: int
+) -> np.ndarray:
     adversarial = compiled(batch.images, batch.labels, thresholds, seed + start).numpy()
     epsilon = compiled.attack.solver.epsilon
     distance = np.abs(adversarial - batch.images).max()

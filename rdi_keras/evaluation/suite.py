@@ -1,6 +1,6 @@
 """The lists of attacks that a report is made of."""
 
-from rdi_keras.attacks import PGD, Attack, objective
+from rdi_keras.attacks import PGD, REACH, Attack, objective
 from rdi_keras.errors import InputError
 
 # Parts of a list: how many steps and restarts a set of objectives gets.
@@ -13,8 +13,6 @@ SUITES = {
         (20, 1, ("targeted_exit",)),
     ],
 }
-# The way through the ball that all steps together could go, in units of epsilon.
-REACH = 2.5
 
 
 def suite(name: str, epsilon: float) -> dict[str, Attack]:

@@ -1,6 +1,11 @@
 """A report as tables: for the terminal (rich) and as Markdown."""
 
+from typing import TYPE_CHECKING
+
 from rdi_keras.names import exit_names
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 HEADER = ["condition", "acc. %", "twin %", "MACs", "saved %", "exits %", "alone %"]
 
@@ -61,7 +66,7 @@ def three_wins(report: dict) -> list[str]:
     ]
 
 
-def rich_table(report: dict):
+def rich_table(report: dict) -> "Table":
     """The report as a `rich.table.Table`."""
     from rich import box
     from rich.table import Table

@@ -3,6 +3,7 @@
 from functools import partial
 from typing import NamedTuple
 
+import keras
 import tensorflow as tf
 
 from rdi_keras.inference.cost import cost_table
@@ -10,7 +11,7 @@ from rdi_keras.inference.policy import entropy
 from rdi_keras.models import MultiExitModel
 
 
-def adaptive(model: MultiExitModel, images, thresholds) -> dict[str, tf.Tensor]:
+def adaptive(model: MultiExitModel, images: tf.Tensor, thresholds: tf.Tensor) -> dict[str, tf.Tensor]:
     """Predicts segment by segment; only samples that have not left go on to the next one.
 
     Samples that left are compacted away (gathered out) before the next segment runs, and a segment
@@ -60,7 +61,9 @@ class _State(NamedTuple):
     exits: tf.Tensor  # where they left, int32 [B]
 
 
-def _run(state: _State, segment, head, number: int, limits) -> _State:
+def _run(
+    state: _State, segment: keras.Model, head: keras.Model, number: int, limits: tf.Tensor | None
+) -> _State:
     features = segment(state.features, training=False)
     logits = tf.cast(head(features, training=False), tf.float32)
     if limits is None:
@@ -78,6 +81,6 @@ def _run(state: _State, segment, head, number: int, limits) -> _State:
     )
 
 
-def _skip(state: _State, segment) -> _State:
+def _skip(state: _State, segment: keras.Model) -> _State:
     nobody = tf.zeros([0, *segment.output_shape[1:]], segment.compute_dtype)
     return state._replace(features=nobody)

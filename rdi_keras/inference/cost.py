@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import keras
 from keras import layers
@@ -75,7 +76,7 @@ def _macs(model: keras.Model, counted: tuple[type, ...]) -> int:
     return sum(_node_macs(node, counted) for node in nodes if not node.is_input)
 
 
-def _node_macs(node, counted: tuple[type, ...]) -> int:
+def _node_macs(node: Any, counted: tuple[type, ...]) -> int:
     layer, output_shape = node.operation, node.outputs[0].shape
     graph = getattr(layer, "_functional", layer)  # What a Sequential wraps.
     if hasattr(graph, "_nodes_by_depth"):

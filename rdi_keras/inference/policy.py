@@ -4,8 +4,10 @@ from typing import Any
 
 from keras import ops
 
+Tensor = Any  # A tensor of Keras's backend, or an array that it takes.
 
-def entropy(logits) -> Any:
+
+def entropy(logits: Tensor) -> Tensor:
     """Entropy of the softmax of logits `[..., C]`, in nats; shape `[...]`, between 0 and ln C."""
     log_probabilities = ops.log_softmax(logits, axis=-1)
     return -ops.sum(ops.exp(log_probabilities) * log_probabilities, axis=-1)
@@ -21,10 +23,10 @@ class EntropyPolicy:
             tensor or variable may stand here, so that a compiled function follows its changes.
     """
 
-    def __init__(self, thresholds):
+    def __init__(self, thresholds: Tensor):
         self.thresholds = thresholds
 
-    def exit_of(self, logits: list) -> Any:
+    def exit_of(self, logits: list[Tensor]) -> Tensor:
         """Where each sample leaves.
 
         Args:
@@ -43,7 +45,7 @@ class EntropyPolicy:
         stays = ops.cast(stays, "int32")
         return 1 + ops.sum(ops.cumprod(stays, axis=-1), axis=-1)
 
-    def answer(self, logits: list) -> tuple[Any, Any]:
+    def answer(self, logits: list[Tensor]) -> tuple[Tensor, Tensor]:
         """The logits `[B, C]` each sample leaves with, and its exit, int32 `[B]`; needs all N."""
         exits = self.exit_of(logits)
         stacked = ops.stack(logits, axis=1)

@@ -1,6 +1,7 @@
 """Backbones, and what makes any of them a multi-exit Keras model."""
 
 from collections.abc import Callable
+from typing import Any
 
 from rdi_keras.errors import InputError
 from rdi_keras.models.multi_exit import Backbone, MultiExitModel, Stage
@@ -9,7 +10,7 @@ from rdi_keras.models.small_cnn import small_cnn
 BACKBONES: dict[str, Callable[..., Backbone]] = {"small_cnn": small_cnn}
 
 
-def backbone(name: str, input_shape: tuple[int, int, int], num_classes: int, **options) -> Backbone:
+def backbone(name: str, input_shape: tuple[int, int, int], num_classes: int, **options: Any) -> Backbone:
     """Returns the backbone of this name; `options` are its own (e.g. `exits_after`)."""
     if name not in BACKBONES:
         raise InputError(f"Unknown backbone {name!r}. Allowed: {', '.join(sorted(BACKBONES))}")

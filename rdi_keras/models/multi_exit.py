@@ -9,7 +9,8 @@ import keras
 from rdi_keras.errors import InputError
 from rdi_keras.names import IMAGES, exit_name
 
-Block = Callable[[Any], Any]
+Tensor = Any  # Of Keras's backend or symbolic, or an array that Keras takes.
+Block = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -122,14 +123,14 @@ class MultiExitModel(keras.Model):
         """C, the length of every exit's logits."""
         return self.heads[-1].output_shape[-1]
 
-    def iter_logits(self, images, training: bool = False) -> Iterator:
+    def iter_logits(self, images: Tensor, training: bool = False) -> Iterator[Tensor]:
         """Yields the logits `[B, C]` of exit 1, 2, … and runs no segment before it is asked for."""
         features = images
         for segment, head in zip(self.segments, self.heads, strict=True):
             features = segment(features, training=training)
             yield head(features, training=training)
 
-    def logits(self, images, up_to: int | None = None, training: bool = False) -> list:
+    def logits(self, images: Tensor, up_to: int | None = None, training: bool = False) -> list[Tensor]:
         """Returns the logits of exits 1 … `up_to` (default N) and runs nothing beyond.
 
         Args:

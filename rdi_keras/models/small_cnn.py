@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from keras import layers
 
 from rdi_keras.errors import InputError
-from rdi_keras.models.multi_exit import Backbone, Block, Stage
+from rdi_keras.models.multi_exit import Backbone, Block, Stage, Tensor
 
 # Below this size, "valid" padding would leave too little of the image after four convolutions.
 MIN_VALID_SIZE = 20
@@ -51,7 +51,7 @@ def small_cnn(
 
 
 def _convolution(filters: int, padding: str, pool: bool = False) -> Block:
-    def block(features):
+    def block(features: Tensor) -> Tensor:
         features = layers.Conv2D(filters, 3, padding=padding, activation="relu")(features)
         return layers.MaxPooling2D(padding=padding)(features) if pool else features
 
@@ -61,7 +61,7 @@ def _convolution(filters: int, padding: str, pool: bool = False) -> Block:
 def _side_head(num_classes: int, padding: str, convolve: bool) -> Block:
     """The first branch shrinks its large maps by a strided convolution; the others only pool."""
 
-    def block(features):
+    def block(features: Tensor) -> Tensor:
         if convolve:
             features = layers.Conv2D(16, 3, strides=2, padding=padding)(features)
         features = layers.Flatten()(layers.MaxPooling2D(padding=padding)(features))
@@ -72,7 +72,7 @@ def _side_head(num_classes: int, padding: str, convolve: bool) -> Block:
 
 
 def _last_head(num_classes: int) -> Block:
-    def block(features):
+    def block(features: Tensor) -> Tensor:
         features = layers.Dense(200, activation="relu")(features)
         features = layers.Dropout(0.5)(features)
         features = layers.Dense(200, activation="relu")(features)

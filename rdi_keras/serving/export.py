@@ -1,7 +1,7 @@
 """Writes a model as a SavedModel that TensorFlow Serving loads, complete or not at all."""
 
 import contextlib
-import os
+import errno
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -10,7 +10,6 @@ from pathlib import Path
 import keras
 import tensorflow as tf
 
-from rdi_keras.errors import InputError
 from rdi_keras.inference import adaptive
 from rdi_keras.metadata import Metadata
 from rdi_keras.models import MultiExitModel
@@ -24,6 +23,7 @@ from rdi_keras.names import (
     THRESHOLDS,
     exit_names,
 )
+from rdi_keras.runs import make_folder
 from rdi_keras.serving.warmup import write_warmup_requests
 
 
@@ -46,13 +46,14 @@ def export_saved_model(
     Returns:
         The version's folder.
     """
-    with _next_version(folder) as (aside, version):
+    with _written_aside(folder) as aside:
         _write_signatures(model, aside)
         metadata.write(aside)
         write_warmup_requests(aside, metadata)
         for file in report_files:
             shutil.copy(file, aside)
-    return folder / str(version)
+        aside.chmod(0o755)  # mkdtemp's folders are closed to the server's user.
+        return _rename_to_next_version(aside)
 
 
 def _write_signatures(model: MultiExitModel, folder: Path) -> None:
@@ -90,20 +91,24 @@ def _write_signatures(model: MultiExitModel, folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def _next_version(folder: Path) -> Iterator[tuple[Path, int]]:
-    """A folder beside the versions, renamed to the next free one if all goes well, else removed.
+def _written_aside(folder: Path) -> Iterator[Path]:
+    """A folder beside the versions, removed unless it was renamed.
 
     A server that watches the folder takes only names that are numbers, so it never sees half a model.
     """
+    make_folder(folder)
+    aside = Path(tempfile.mkdtemp(prefix="writing-", dir=folder))
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        aside = Path(tempfile.mkdtemp(prefix="writing-", dir=folder))
-    except OSError as error:
-        raise InputError(f"Cannot write a SavedModel to {str(folder)!r}: {error.strerror}") from None
-    try:
-        version = 1 + max((int(each.name) for each in folder.iterdir() if each.name.isdigit()), default=0)
-        yield aside, version
-        aside.chmod(0o755)  # mkdtemp's folders are closed to the server's user.
-        os.rename(aside, folder / str(version))
+        yield aside
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+
+
+def _rename_to_next_version(aside: Path) -> Path:
+    while True:
+        taken = [int(each.name) for each in aside.parent.iterdir() if each.name.isdigit()]
+        try:
+            return aside.rename(aside.with_name(str(max(taken, default=0) + 1)))
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):  # Else another export was quicker.
+                raise

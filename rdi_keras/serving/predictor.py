@@ -6,12 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
+from numpy.typing import ArrayLike
 
+from rdi_keras.checks import check_images, check_thresholds
 from rdi_keras.errors import InputError
 from rdi_keras.inference import adaptive
 from rdi_keras.metadata import Metadata
 from rdi_keras.names import ADAPTIVE, ALL_EXITS, IMAGES, SERVING_DEFAULT, THRESHOLDS, exit_names
-from rdi_keras.runs import MODEL_FILE, SAVED_MODEL_FILE, load_model
+from rdi_keras.runs import MODEL_FILE, SAVED_MODEL_FILE, RunFolder
 
 ENGINES = ("auto", "tensorflow")
 
@@ -53,23 +55,24 @@ class Predictor:
     >>> predictor.predict(images).label
     """
 
-    def __init__(self, path: str | Path, engine: str = "auto", thresholds=None):
+    def __init__(self, path: str | Path, engine: str = "auto", thresholds: ArrayLike | None = None):
         if engine not in ENGINES:
             raise InputError(f"Unknown engine {engine!r}. Allowed: {', '.join(ENGINES)}")
         self.path = resolve_model_path(Path(path))
         self.metadata = Metadata.read(self.path)
         self.num_exits = self.metadata.num_exits
         self.num_classes = len(self.metadata.class_names)
-        self.thresholds = self._checked_thresholds(
-            self.metadata.thresholds if thresholds is None else thresholds
-        )
+        chosen = self.metadata.thresholds if thresholds is None else thresholds
+        self.thresholds = check_thresholds(chosen, self.num_exits)
         if (self.path / MODEL_FILE).is_file():
-            self._backend = _KerasModel(self.path / MODEL_FILE)
+            self._backend = _KerasModel(RunFolder(self.path))
         else:
             self._backend = _SavedModel(self.path)
         self._check_metadata()
 
-    def predict(self, images, thresholds=None, batch_size: int = 256) -> Prediction:
+    def predict(
+        self, images: ArrayLike, thresholds: ArrayLike | None = None, batch_size: int = 256
+    ) -> Prediction:
         """Answers for images, each from the exit where it leaves.
 
         Args:
@@ -81,7 +84,7 @@ class Predictor:
             InputError: if images or thresholds do not fit the model.
         """
         images = check_images(images, self.metadata.input_shape)
-        chosen = self.thresholds if thresholds is None else self._checked_thresholds(thresholds)
+        chosen = self.thresholds if thresholds is None else check_thresholds(thresholds, self.num_exits)
         batches = [
             self._backend.adaptive(images[start : start + batch_size], chosen)
             for start in range(0, max(len(images), 1), batch_size)
@@ -89,16 +92,16 @@ class Predictor:
         fields = Prediction.__annotations__
         return Prediction(*(np.concatenate([each[field] for each in batches]) for field in fields))
 
-    def exits(self, images) -> dict[str, np.ndarray]:
+    def exits(self, images: ArrayLike) -> dict[str, np.ndarray]:
         """Logits float32 `[B, C]` of every exit, by name, for images as in `predict`."""
         images = check_images(images, self.metadata.input_shape)
         logits = self._backend.logits(tf.constant(images), self.num_exits)
         names = exit_names(self.num_exits)
         return {name: each.numpy() for name, each in zip(names, logits, strict=True)}
 
-    def logits(self, images, up_to: int | None = None) -> list:
+    def logits(self, images: tf.Tensor, up_to: int | None = None) -> list[tf.Tensor]:
         """Differentiable logits of exits 1 … `up_to`, in inference mode: what an attack needs."""
-        return self._backend.logits(images, up_to or self.num_exits)
+        return self._backend.logits(images, self.num_exits if up_to is None else up_to)
 
     def _check_metadata(self) -> None:
         backend = self._backend
@@ -110,19 +113,10 @@ class Predictor:
                 f"exits are {said}; the model has {found}. Export or train it again"
             )
 
-    def _checked_thresholds(self, thresholds) -> np.ndarray:
-        values = np.asarray(thresholds, np.float32)
-        if values.shape != (self.num_exits - 1,) or np.isnan(values).any():
-            raise InputError(
-                f"The model has {self.num_exits} exits and takes {self.num_exits - 1} thresholds in "
-                f"nats. Received: {np.asarray(thresholds).tolist()}"
-            )
-        return values
-
 
 class _KerasModel:
-    def __init__(self, path: Path):
-        self._model = load_model(path)
+    def __init__(self, run: RunFolder):
+        self._model = run.load_model()
         self.input_shape = self._model.input_shape[1:]
         self.num_classes = self._model.num_classes
         self.num_exits = self._model.num_exits
@@ -134,7 +128,7 @@ class _KerasModel:
         per_sample = np.tile(thresholds, (len(images), 1))
         return self._adaptive(tf.constant(images), tf.constant(per_sample))
 
-    def logits(self, images, up_to: int) -> list:
+    def logits(self, images: tf.Tensor, up_to: int) -> list[tf.Tensor]:
         return self._model.logits(images, up_to)
 
 
@@ -162,7 +156,7 @@ class _SavedModel:
         inputs = {IMAGES: tf.constant(images), THRESHOLDS: tf.constant(per_sample)}
         return self._loaded.signatures[ADAPTIVE](**inputs)
 
-    def logits(self, images, up_to: int) -> list:
+    def logits(self, images: tf.Tensor, up_to: int) -> list[tf.Tensor]:
         outputs = self._loaded.signatures[ALL_EXITS](**{IMAGES: images})
         return [outputs[name] for name in self._names[:up_to]]
 
@@ -184,27 +178,3 @@ def resolve_model_path(path: Path) -> Path:
         f"No model at {str(path)!r}: neither {MODEL_FILE} of a run nor {SAVED_MODEL_FILE} of a "
         "SavedModel. Train one with `make demo` or training/fit.py"
     )
-
-
-def check_images(images, input_shape) -> np.ndarray:
-    """Returns the images as a float32 array if a model of this input shape can take them.
-
-    Raises:
-        InputError: wrong rank or size, integers, not-a-number, or values outside [0, 1].
-    """
-    images = np.asarray(images)
-    expected = tuple(input_shape)
-    if images.ndim != 4 or images.shape[1:] != expected:
-        raise InputError(
-            f"Images must have shape (B, {', '.join(map(str, expected))}). Received: {images.shape}"
-        )
-    if not np.issubdtype(images.dtype, np.floating):
-        raise InputError(
-            f"Images must be float32 in [0, 1]. Received dtype: {images.dtype}. Divide uint8 pixels by 255"
-        )
-    if images.size and not (images.min() >= 0 and images.max() <= 1):
-        raise InputError(
-            "Images must lie in [0, 1] and hold no NaN. Received values from "
-            f"{images.min():.4g} to {images.max():.4g}"
-        )
-    return images.astype(np.float32)

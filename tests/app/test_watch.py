@@ -179,18 +179,13 @@ def test_a_damaged_model_gets_words(start, model_folders, tmp_path, name, damage
     damage(tmp_path / "damaged" / name)
     page = start(tmp_path, tmp_path / "absent")
     assert not page.exception
-    assert "Cannot" in page.error[0].value
+    assert any(said in page.error[0].value for said in ("Cannot", "another model"))
     assert page.selectbox(key="model")
 
 
 def test_without_samples_at_hand_an_upload_is_offered(start, model_folders, tmp_path, monkeypatch):
     shutil.copytree(model_folders[0] / "tiny", tmp_path / "other")
-    file = tmp_path / "other" / "metadata.json"
-    metadata = json.loads(file.read_text())
-    file.write_text(
-        json.dumps(metadata | {"dataset": "cats", "class_names": [*metadata["class_names"], "cat"]})
-    )
-    monkeypatch.delenv("TFDS_DATA_DIR", raising=False)
+    monkeypatch.setattr("app.samples.sample_source", lambda metadata: None)
     page = start(tmp_path, tmp_path / "absent")
     assert not page.exception
     assert "not at hand" in page.info[0].value

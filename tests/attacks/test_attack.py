@@ -206,6 +206,24 @@ def test_exit_aware_without_thresholds_is_refused(model, batch):
         Attack(objective("exit_aware"), fgsm(0.1))(model, *batch)
 
 
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"images": np.zeros((2, 6, 6, 1), np.uint8)}, "dtype: uint8"),
+        ({"images": np.full((2, 6, 6, 1), 3.0)}, "from 3 to 3"),
+        ({"images": np.zeros((6, 6, 1))}, r"shape \(B, H, W, C\)"),
+        ({"labels": [0]}, "2 integers from 0 to 3"),
+        ({"labels": [0, 4]}, r"values \[0, 4\]"),
+        ({"labels": [0.0, 1.0]}, "dtype float64"),
+        ({"thresholds": [1.0]}, "takes 2 thresholds"),
+    ],
+)
+def test_arguments_that_do_not_fit_are_refused(model, change, said):
+    arguments = {"images": np.zeros((2, 6, 6, 1)), "labels": [0, 1], "thresholds": [1.0, 1.0]}
+    with pytest.raises(InputError, match=said):
+        Attack(objective("exit_aware"), fgsm(0.1))(model, **arguments | change)
+
+
 def test_names_come_back_as_text():
     for name in [*OBJECTIVES, "targeted_exit(2)"]:
         assert str(objective(name)) == name

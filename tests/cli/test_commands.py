@@ -1,7 +1,9 @@
 """The commands from data to SavedModel, and what they say to bad input."""
 
 import json
+import shutil
 
+import keras
 import numpy as np
 import pytest
 import yaml
@@ -100,13 +102,17 @@ def test_evaluate_again_counts_another_look_and_export_makes_version_2(finished,
         (["--training.attack.objective=single(9)"], "exit 9, but the model has exits 1 to 3"),
         (["--epsilon=-0.1"], "between 0 and 1"),
         (["--epsilon=2"], "between 0 and 1"),
-        (["--training.attack.step_size=fast"], "fraction such as 8/255"),
+        (["--training.attack.step_size=fast"], "training.attack.step_size must be a number or a fraction"),
         (["--training.epochs=0"], "training.epochs must be at least 1. Received: 0"),
         (["--training.optimizer=magic"], "Unknown optimizer 'magic'. Allowed: adam, sgd"),
         (["--training.exit_weights=[1]"], "3 exits and takes as many exit weights"),
         (["--calibration.shares=[0.5,0.5]"], "must be 3 fractions"),
         (["--calibration.budget=0.01"], "cannot be met"),
         (["--data.train_limit=0"], "data.train_limit must be at least 1. Received: 0"),
+        (["--training.learning_rate=-1"], "training.learning_rate must be at least 1e-12. Received: -1.0"),
+        (["--training.pad_crop=-1"], "training.pad_crop must be at least 0. Received: -1"),
+        (["--seed=-1"], "seed must be at least 0 and at most 4294967295. Received: -1"),
+        (["--data.image_size=16"], "The digits are 8×8 and are not resized"),
         (["--evaluation.batch_size=0"], "evaluation.batch_size must be at least 1. Received: 0"),
         (["--evaluation.suite=easy"], "Unknown attack suite 'easy'. Allowed: quick, standard"),
     ],
@@ -119,6 +125,13 @@ def test_fit_refuses_bad_input_in_one_line_and_writes_nothing(arguments, said, t
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_folder_that_cannot_be_written_is_found_before_training(tmp_path, capsys):
+    (tmp_path / "saved_models").write_text("a file in the way")
+    assert fit.main([*where(tmp_path), *FAST]) == 2
+    assert "Cannot write to the folder" in capsys.readouterr().err
+    assert [each.name for each in tmp_path.iterdir()] == ["saved_models"]
+
+
 def test_a_finished_run_is_not_replaced_unasked(finished, capsys):
     before = (finished / "runs" / "halves" / "model.keras").read_bytes()
     assert fit.main([*where(finished), *FAST]) == 2
@@ -129,7 +142,7 @@ def test_a_finished_run_is_not_replaced_unasked(finished, capsys):
 def test_divergence_is_one_line_and_status_1(tmp_path, capsys):
     assert fit.main(["--training.learning_rate=1e30", *where(tmp_path), *FAST]) == 1
     assert "error: Training stopped at step" in capsys.readouterr().err
-    assert not (tmp_path / "saved_models").exists()
+    assert list((tmp_path / "saved_models").iterdir()) == []
 
 
 @pytest.mark.parametrize(
@@ -154,6 +167,30 @@ def test_evaluate_refuses_bad_input_and_counts_no_look(finished, arguments, said
 def test_no_run_is_refused(tool, tmp_path, capsys):
     assert tool.main([str(tmp_path)]) == 2
     assert "is not a finished run folder: it lacks model.keras" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("tool", [evaluate, export])
+def test_another_model_under_the_runs_name_is_refused(tool, finished, tmp_path, capsys):
+    run = shutil.copytree(finished / "runs" / "halves", tmp_path / "run")
+    model = keras.models.load_model(run / "model.keras", compile=False)
+    model.thresholds.assign([9.0, 9.0])
+    model.save(run / "model.keras")
+    arguments = [f"--to={tmp_path}/out"] if tool is export else []
+    assert tool.main([str(run), *arguments]) == 2
+    assert "is another model: its weights are" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(rdi.InputError, match="is another model"):
+        rdi.Predictor(run)
+
+
+@pytest.mark.parametrize("name", ["calibration.json", "config.yaml", "metadata.json"])
+def test_damaged_run_files_are_one_line_and_no_look(finished, tmp_path, name, capsys):
+    run = shutil.copytree(finished / "runs" / "halves", tmp_path / "run")
+    looks = (run / "test_evaluations.jsonl").read_text()
+    (run / name).write_text("{ nonsense")
+    assert evaluate.main([str(run)]) == 2
+    assert capsys.readouterr().err.strip().splitlines()[-1].startswith("error: ")
+    assert (run / "test_evaluations.jsonl").read_text() == looks
 
 
 def test_export_refuses_a_report_for_another_model(finished, tmp_path, capsys):

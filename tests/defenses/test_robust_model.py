@@ -64,6 +64,26 @@ def test_loss_is_the_weighted_sum_of_clean_and_adversarial_cross_entropy(data, m
     assert measured == pytest.approx(expected, rel=1e-4)
 
 
+def test_sample_weights_and_the_layers_own_losses_count(data):
+    model = build(attack=None, adversarial_weight=0)
+    plain = model.evaluate(*data, batch_size=96, verbose=0, return_dict=True)["loss"]
+    weighted = model.evaluate(
+        *data, batch_size=96, sample_weight=np.full(96, 3.0), verbose=0, return_dict=True
+    )
+    assert weighted["loss"] == pytest.approx(3 * plain, rel=1e-5)
+
+    def head(features):
+        return layers.Dense(3, kernel_regularizer=keras.regularizers.L2(0.1))(layers.Flatten()(features))
+
+    model = RobustModel.from_backbone(Backbone("own", (5, 5, 1), (Stage(layers.ReLU(), head),)))
+    model.compile("adam", adversarial_weight=0)
+    kernel = model.heads[0].layers[-1].kernel.numpy()
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    expected = float(loss(data[1], model.logits(data[0])[0])) + 0.1 * np.sum(kernel**2)
+    measured = model.evaluate(*data, batch_size=96, verbose=0, return_dict=True)["loss"]
+    assert measured == pytest.approx(expected, rel=1e-5)
+
+
 def test_weight_zero_is_plain_training_without_an_attack(data):
     model = build(attack=None, adversarial_weight=0)
     history = model.fit(*data, epochs=1, verbose=0).history
@@ -133,6 +153,7 @@ def test_nan_stops_training_and_names_step_and_metric(data):
     [
         ({"adversarial_weight": 1.5}, "between 0 and 1. Received: 1.5"),
         ({"attack": None}, "needs an attack"),
+        ({"loss": "mse", "metrics": ["acc"]}, "its own loss and metrics. Received: loss, metrics"),
         ({"exit_weights": [1.0]}, "2 exits and takes as many exit weights"),
         ({"attack": Attack(objective("single(3)"), ATTACK.solver)}, "exit 3, but the model has exits 1 to 2"),
     ],

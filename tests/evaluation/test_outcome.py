@@ -3,8 +3,10 @@ import pytest
 import tensorflow as tf
 
 from rdi_keras.attacks import PGD, Attack, objective
+from rdi_keras.data import Split
 from rdi_keras.errors import InputError
 from rdi_keras.evaluation import Outcome, judge, run_conditions, suite, worst_of
+from rdi_keras.evaluation import outcome as outcome_module
 from rdi_keras.inference import CostTable, cost_table
 
 COST = CostTable(segments=(10, 20, 30), heads=(1, 2, 4))
@@ -90,3 +92,30 @@ def test_an_attack_that_leaves_its_ball_is_not_believed(digits, few):
     attacks = {"cheat": Attack(objective("main"), Cheat(0.1, num_steps=4, step_size=0.1))}
     with pytest.raises(ArithmeticError, match="left its ball"):
         run_conditions(model, model.thresholds.numpy(), few, attacks)
+
+
+def test_every_attack_and_batch_has_a_seed_of_its_own(monkeypatch):
+    """More than 1,000 samples: the seeds of one attack's late batches must not be another's."""
+    seeds = []
+
+    class Recorder:
+        def __init__(self, attack, network):
+            self.attack = attack
+
+        def __call__(self, images, labels, thresholds, seed):
+            seeds.append(seed)
+            return tf.constant(images)
+
+    class Network:
+        num_exits, num_classes = 2, 3
+
+        def logits(self, images, up_to=None):
+            return [np.zeros([len(images), 3], np.float32)] * 2
+
+    monkeypatch.setattr(outcome_module, "CompiledAttack", Recorder)
+    data = Split(np.zeros([2500, 1, 1, 1], np.float32), np.zeros(2500, np.int64))
+    attacks = {name: Attack(objective(name), PGD(0.1, 1, 0.1)) for name in ("main", "average", "exit_aware")}
+    run_conditions(Network(), [0.0], data, attacks, batch_size=250, seed=5)
+    assert len(seeds) == 30
+    assert len(set(seeds)) == 30
+    assert seeds[0] == 5

@@ -1,3 +1,5 @@
+import re
+
 import pytest
 
 from rdi_keras import models, presets
@@ -47,3 +49,11 @@ def test_a_budget_given_as_a_number_becomes_text():
     assert Config(epsilon=0.3).epsilon == "0.3"
     assert AttackConfig(step_size=0.01).step_size == "0.01"
     assert AttackConfig().step_size is None
+
+
+@EVERY_PRESET
+def test_a_preset_says_its_command_time_and_result(name):
+    text = presets.PRESETS[name].__doc__
+    assert f"Command: python training/fit.py --preset {name}\n" in text
+    assert re.search(r"Time: .*\d.* minutes on 2 CPU cores", text)
+    assert re.search(r"Result: .*TA \d+\.\d %, worst case \d+\.\d %", text, re.DOTALL)

@@ -1,0 +1,70 @@
+"""Checks of what users hand in: images, labels, thresholds."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from rdi_keras.errors import InputError
+
+
+def check_images(images: np.ndarray, input_shape: Sequence[int] | None = None) -> np.ndarray:
+    """Returns the images as a float32 array if a model can take them.
+
+    Args:
+        images: an array, or an eager tensor.
+        input_shape: `(H, W, C)` of the model; `None` for any.
+
+    Raises:
+        InputError: wrong rank or size, integers, not-a-number, or values outside [0, 1].
+    """
+    images = np.asarray(images)
+    expected = ("H", "W", "C") if input_shape is None else tuple(input_shape)
+    if images.ndim != 4 or (input_shape is not None and images.shape[1:] != expected):
+        raise InputError(
+            f"Images must have shape (B, {', '.join(map(str, expected))}). Received: {images.shape}"
+        )
+    if not np.issubdtype(images.dtype, np.floating):
+        raise InputError(
+            f"Images must be float32 in [0, 1]. Received dtype: {images.dtype}. Divide uint8 pixels by 255"
+        )
+    if images.size and not (images.min() >= 0 and images.max() <= 1):
+        raise InputError(
+            "Images must lie in [0, 1] and hold no NaN. Received values from "
+            f"{images.min():.4g} to {images.max():.4g}"
+        )
+    return images.astype(np.float32)
+
+
+def check_labels(labels: np.ndarray, num_samples: int, num_classes: int) -> np.ndarray:
+    """Returns the labels as an int64 array `[num_samples]`.
+
+    Raises:
+        InputError: not one integer from 0 to `num_classes` - 1 per sample.
+    """
+    labels = np.asarray(labels)
+    whole = np.issubdtype(labels.dtype, np.integer)
+    if (
+        labels.shape != (num_samples,)
+        or not whole
+        or (labels.size and not (0 <= labels.min() <= labels.max() < num_classes))
+    ):
+        raise InputError(
+            f"Labels must be {num_samples} integers from 0 to {num_classes - 1}, one per image. Received: "
+            f"shape {labels.shape}, dtype {labels.dtype}, values {labels.ravel()[:5].tolist()}"
+        )
+    return labels.astype(np.int64)
+
+
+def check_thresholds(thresholds: np.ndarray, num_exits: int) -> np.ndarray:
+    """Returns the thresholds as a float32 array `[num_exits - 1]`.
+
+    Raises:
+        InputError: if they are of another number, or one is not a number.
+    """
+    values = np.asarray(thresholds, np.float32)
+    if values.shape != (num_exits - 1,) or np.isnan(values).any():
+        raise InputError(
+            f"The model has {num_exits} exits and takes {num_exits - 1} thresholds in nats. Received: "
+            f"{np.asarray(thresholds).tolist()}"
+        )
+    return values
