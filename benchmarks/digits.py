@@ -1,4 +1,4 @@
-"""The digits preset over several seeds: mean and spread of the report's headline figures.
+"""The digits preset over several seeds: the report's headline figures and their mean.
 
     python benchmarks/digits.py --seeds 3
 
@@ -25,6 +25,7 @@ FIGURES = {
     "TA": lambda report: report["conditions"]["clean"]["accuracy"],
     "worst case": lambda report: report["conditions"]["worst_case"]["accuracy"],
     "clean saving": lambda report: report["conditions"]["clean"]["saving"],
+    "worst-case saving": lambda report: report["conditions"]["worst_case"]["saving"],
     "twin's TA": lambda report: report["baseline"]["conditions"]["clean"]["accuracy"],
     "twin's worst case": lambda report: report["baseline"]["conditions"]["worst_case"]["accuracy"],
 }

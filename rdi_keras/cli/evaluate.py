@@ -108,7 +108,7 @@ def evaluate_run(run: RunFolder, config: Config, dataset: "Dataset") -> dict:
     # Aside first: an interruption must not leave the figures of one report beside the numbers of another.
     with tempfile.TemporaryDirectory(dir=run.path) as aside:
         figures = evaluation.write_figures(report, Path(aside))
-        Path(aside, "report.md").write_text(evaluation.markdown(report, figures))
+        Path(aside, evaluation.MARKDOWN_FILE).write_text(evaluation.markdown(report, figures))
         evaluation.write_report(report, Path(aside))
         for file in Path(aside).iterdir():
             file.replace(run.path / file.name)

@@ -7,7 +7,6 @@ from rdi_keras.cli.options import command, parse
 from rdi_keras.runs import RunFolder
 
 DESCRIPTION = "Export a trained run as the next version of a SavedModel for TensorFlow Serving."
-REPORT_FILES = ("report.json", "report.md", "accuracy.png", "exit_shares.png")
 
 
 @command
@@ -31,11 +30,11 @@ def export_run(run: RunFolder, folder: Path) -> Path:
     Raises:
         InputError: if the run has no report, or its report is about another model.
     """
-    from rdi_keras.evaluation import read_report
+    from rdi_keras.evaluation import FIGURES, JSON_FILE, MARKDOWN_FILE, read_report
     from rdi_keras.metadata import Metadata
     from rdi_keras.serving import export_saved_model
 
     metadata = Metadata.read(run.path)
     read_report(run.path, metadata)
-    files = [run.path / name for name in REPORT_FILES if (run.path / name).exists()]
+    files = [run.path / name for name in (JSON_FILE, MARKDOWN_FILE, *FIGURES) if (run.path / name).exists()]
     return export_saved_model(run.load_model(), metadata, folder, files)

@@ -42,19 +42,12 @@ def environment(seed: int) -> dict:
 
 
 def _git_commit() -> str | None:
-    here = Path(__file__).parent
+    git = ["git", "-C", str(Path(__file__).parent)]
     try:
+        # An installed copy may lie inside another project's checkout, whose commit says nothing of it.
+        subprocess.run([*git, "ls-files", "--error-unmatch", __file__], capture_output=True, check=True)
         found = subprocess.run(
-            [
-                "git",
-                "-C",
-                str(here),
-                "describe",
-                "--always",
-                "--dirty",
-                "--abbrev=40",
-                "--exclude=*",
-            ],
+            [*git, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
             capture_output=True,
             text=True,
             check=True,

@@ -12,16 +12,14 @@ if TYPE_CHECKING:
 
 
 def write_figures(report: dict, folder: Path) -> list[str]:
-    """Writes the report's figures into a folder and returns their file names."""
-    import matplotlib
+    """Writes the report's figures into a folder and returns their file names, those of `FIGURES`."""
+    from matplotlib.figure import Figure
 
-    matplotlib.use("Agg")
-    figures = {"accuracy.png": _accuracy, "exit_shares.png": _exit_shares}
-    for name, draw in figures.items():
-        figure = matplotlib.figure.Figure(figsize=(8, 4), layout="constrained")
+    for name, draw in FIGURES.items():
+        figure = Figure(figsize=(8, 4), layout="constrained")
         draw(figure.subplots(), report)
         figure.savefig(folder / name, dpi=120)
-    return list(figures)
+    return list(FIGURES)
 
 
 def _accuracy(axes: "Axes", report: dict) -> None:
@@ -53,3 +51,6 @@ def _exit_shares(axes: "Axes", report: dict) -> None:
     axes.invert_yaxis()
     axes.set(xlim=(0, 100), xlabel="samples leaving at, %")
     axes.legend(loc="lower right")
+
+
+FIGURES = {"accuracy.png": _accuracy, "exit_shares.png": _exit_shares}

@@ -7,6 +7,7 @@ from rdi_keras.names import exit_names
 if TYPE_CHECKING:
     from rich.table import Table
 
+MARKDOWN_FILE = "report.md"
 HEADER = ["condition", "acc. %", "twin %", "MACs", "saved %", "exits %", "alone %"]
 
 LEGEND = (
