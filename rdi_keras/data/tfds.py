@@ -1,5 +1,6 @@
 """Any image-classification set of TensorFlow Datasets, without a network where it is prepared."""
 
+import logging
 import os
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from tensorflow_datasets.core import DatasetBuilder
 
 DATA_DIR_VARIABLE = "TFDS_DATA_DIR"
+MAX_RETRIES = 4
 TEST_SPLITS = ("test", "validation")
 
 
@@ -52,6 +54,7 @@ def load_tfds(name: str, data_dir: str | None = None, image_size: int | None = N
 
 def _prepared_builder(name: str, data_dir: str | None) -> "DatasetBuilder":
     import tensorflow_datasets as tfds
+    from tensorflow_datasets.core.download import downloader
 
     # The first load of a process would ask Google's storage, and wait for it where there is no network.
     tfds.core.utils.gcs_utils._is_gcs_disabled = True
@@ -62,6 +65,9 @@ def _prepared_builder(name: str, data_dir: str | None) -> "DatasetBuilder":
             f"Unknown data set {name!r}. Allowed: digits, the name of a TFDS image-classification "
             "set such as mnist, or folder:PATH for a folder with one sub-folder a class"
         ) from None
+    # Ten retries, each twice as long as the one before, would keep who has no network for minutes.
+    downloader.MAX_RETRIES = MAX_RETRIES
+    logging.getLogger("urllib3").setLevel(logging.ERROR)
     try:
         builder.download_and_prepare()  # Does nothing where the prepared data are there.
     except Exception as error:  # TFDS passes on whatever its downloader raises.
