@@ -23,11 +23,11 @@ def mnist() -> Config:
         epsilon="0.3",
         data=DataConfig(name="mnist"),
         training=TrainingConfig(
-            attack=AttackConfig(num_steps=7),
+            attack=AttackConfig(objective="average", num_steps=7),
             adversarial_weight=0.5,
-            epochs=6,
+            epochs=3,
             batch_size=128,
         ),
-        calibration=CalibrationConfig(budget=0.5),
+        calibration=CalibrationConfig(budget=0.6),
         evaluation=EvaluationConfig(limit=1000),
     )
