@@ -180,10 +180,14 @@ class RunFolder:
         except (OSError, ValueError) as error:
             raise InputError(f"Cannot read {str(path)!r}: {error}. Train the run again") from None
 
-    def count_test_evaluation(self, model_digest: str, suite: str) -> int:
-        """Notes that the test part is looked at now; returns how often it has been, this included."""
-        path = self.path / TEST_EVALUATIONS_FILE
+    def count_test_evaluation(self, model_digest: str, suite: str) -> None:
+        """Notes that the test part is looked at now."""
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-        with path.open("a") as file:
+        with (self.path / TEST_EVALUATIONS_FILE).open("a") as file:
             print(json.dumps({"time": now, "model": model_digest, "suite": suite}), file=file)
-        return len(path.read_text().splitlines())
+
+    @property
+    def test_evaluations(self) -> int:
+        """How often the test part has been looked at in this folder."""
+        path = self.path / TEST_EVALUATIONS_FILE
+        return len(path.read_text().splitlines()) if path.exists() else 0

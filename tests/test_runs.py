@@ -84,7 +84,8 @@ def test_overwriting_keeps_only_the_count_of_looks(finished, tmp_path):
 
     assert [each.name for each in run.path.iterdir()] == [runs.TEST_EVALUATIONS_FILE]
     assert (tmp_path / "elsewhere" / "precious").read_text() == "kept"
-    assert run.count_test_evaluation("another", "standard") == 3
+    run.count_test_evaluation("another", "standard")
+    assert run.test_evaluations == 3
 
 
 def test_an_unfinished_run_makes_way_without_overwrite(finished):
@@ -107,7 +108,7 @@ def test_create_refuses_a_file_and_leaves_it(tmp_path):
     path.write_text("kept")
     with pytest.raises(InputError, match="is no run folder"):
         RunFolder.create(path, overwrite=True)
-    with pytest.raises(InputError, match="Cannot write a run to"):
+    with pytest.raises(InputError, match="Cannot write to the folder"):
         RunFolder.create(path / "below", overwrite=True)
     assert path.read_text() == "kept"
 
@@ -121,7 +122,10 @@ def test_create_takes_an_empty_folder_and_makes_its_parents(tmp_path):
 
 def test_every_look_at_the_test_part_is_noted(tmp_path):
     run = RunFolder.create(tmp_path, overwrite=False)
-    assert [run.count_test_evaluation(f"digest {n}", "quick") for n in range(3)] == [1, 2, 3]
+    assert run.test_evaluations == 0
+    for number in range(3):
+        run.count_test_evaluation(f"digest {number}", "quick")
+        assert run.test_evaluations == number + 1
     lines = [json.loads(line) for line in (tmp_path / runs.TEST_EVALUATIONS_FILE).read_text().splitlines()]
     assert [line["model"] for line in lines] == ["digest 0", "digest 1", "digest 2"]
     assert all(line["suite"] == "quick" and line["time"] for line in lines)

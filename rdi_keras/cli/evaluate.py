@@ -1,6 +1,8 @@
 """`training/evaluate.py RUN`: measures a run's model and its twin, and writes the report."""
 
+import tempfile
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rdi_keras.cli.options import command, load_config, parse
@@ -12,6 +14,7 @@ if TYPE_CHECKING:  # Importing it for real loads TensorFlow.
     from rdi_keras.data import Dataset
 
 DESCRIPTION = "Measure a trained run on the test part: report.json, report.md, figures, a table."
+PARTS = ("test", "calibration")
 
 
 @command
@@ -21,6 +24,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     parser = jsonargparse.ArgumentParser(description=DESCRIPTION, exit_on_error=False)
     parser.add_argument("run", type=str, help="a run folder, runs/<name>")
+    parser.add_argument("--part", type=str | None, help="test or calibration; the latter only prints")
     parser.add_argument("--suite", type=str | None, help="attack list; default: the run's own")
     parser.add_argument("--epsilon", type=str | None, help="budget; default: the run's own")
     parser.add_argument("--limit", type=int | None, help="only the first so many test samples")
@@ -36,6 +40,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     run = RunFolder.open(arguments.run)
     config = load_config((run.path / CONFIG_FILE).read_text())
     targets = {
+        "part": config.evaluation,
         "suite": config.evaluation,
         "limit": config.evaluation,
         "epsilon": config,
@@ -48,19 +53,20 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def evaluate_run(run: RunFolder, config: Config, dataset: "Dataset") -> dict:
-    """Attacks the run's model and twin on the test part; writes and prints the report.
+    """Attacks the run's model and twin; prints the report and, for the test part, writes it.
 
     Args:
         run: a finished `RunFolder`.
-        config: says suite, budget, number of samples and seed.
+        config: says part, suite, budget, number of samples and seed.
         dataset: the one that the run was trained on.
 
     Returns:
-        The report, as written.
+        The report.
+
+    Raises:
+        InputError: if part or suite are unknown, or model and data do not fit each other.
     """
     import dataclasses
-    import tempfile
-    from pathlib import Path
 
     from rich.console import Console
 
@@ -74,7 +80,10 @@ def evaluate_run(run: RunFolder, config: Config, dataset: "Dataset") -> dict:
     attacks = evaluation.suite(config.evaluation.suite, parse_epsilon(config.epsilon))
     model, calibration = run.load_model(), run.read_calibration()
     _check_fits(model, dataset)
-    samples = dataset.test.first(config.evaluation.limit)
+    part = config.evaluation.part
+    if part not in PARTS:
+        raise InputError(f"Unknown part {part!r}. Allowed: {', '.join(PARTS)}")
+    samples = getattr(dataset, part).first(config.evaluation.limit)
     twin_path = run.path / TWIN_FILE
     twin = load_model(twin_path) if twin_path.exists() else None
 
@@ -90,33 +99,42 @@ def evaluate_run(run: RunFolder, config: Config, dataset: "Dataset") -> dict:
                 on_batch,
             )
 
-    looks = run.count_test_evaluation(metadata.model_digest, config.evaluation.suite)
+    if part == "test":
+        run.count_test_evaluation(metadata.model_digest, config.evaluation.suite)
     outcomes = outcomes_of(model, "model")
     report = evaluation.build_report(
         metadata,
         dataset,
+        part,
         len(samples),
         config.evaluation.suite,
         config.seed,
         calibration,
-        looks,
+        run.test_evaluations,
         outcomes,
         cost_table(model),
         {name: list(attack.passes(model.num_exits, model.num_classes)) for name, attack in attacks.items()},
         twin and (outcomes_of(twin, "one-exit twin"), cost_table(twin)),
     )
-    # Aside first: an interruption must not leave the figures of one report beside the numbers of another.
-    with tempfile.TemporaryDirectory(dir=run.path) as aside:
-        figures = evaluation.write_figures(report, Path(aside))
-        Path(aside, evaluation.MARKDOWN_FILE).write_text(evaluation.markdown(report, figures))
-        evaluation.write_report(report, Path(aside))
-        for file in Path(aside).iterdir():
-            file.replace(run.path / file.name)
+    if part == "test":
+        _write(report, run.path)
     console = Console()
     console.print(evaluation.rich_table(report))
     total = [len(samples) * sum(each) for each in zip(*report["passes_per_sample"].values(), strict=True)]
     console.print(f"passes through the model: {total[0]:,} forward, {total[1]:,} backward")
     return report
+
+
+def _write(report: dict, folder: Path) -> None:
+    """Aside first: an interruption must not leave the figures of one report beside another's numbers."""
+    from rdi_keras import evaluation
+
+    with tempfile.TemporaryDirectory(dir=folder) as aside:
+        figures = evaluation.write_figures(report, Path(aside))
+        Path(aside, evaluation.MARKDOWN_FILE).write_text(evaluation.markdown(report, figures))
+        evaluation.write_report(report, Path(aside))
+        for file in Path(aside).iterdir():
+            file.replace(folder / file.name)
 
 
 def _check_fits(model, dataset) -> None:

@@ -22,7 +22,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def fit(config: Config) -> Path:
-    """Trains, evaluates and exports; returns the folder of the exported version.
+    """Trains, evaluates and exports; returns the folder of the exported version, or the run's.
 
     Everything that a configuration can get wrong is found before the run folder is written.
     """
@@ -69,6 +69,9 @@ def fit(config: Config) -> Path:
     run.finish(model, config, dataset, calibrate(model, dataset.calibration, config.calibration))
 
     evaluate_run(run, config, dataset)
+    if config.evaluation.part != "test":
+        console.print(f"run: {run.path}\nNot exported: that takes a report on the test part")
+        return run.path
     version = export_run(run, Path(config.saved_models_dir, config.name))
     console.print(f"run: {run.path}\nSavedModel: {version}")
     return version

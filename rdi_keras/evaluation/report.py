@@ -18,6 +18,7 @@ JSON_FILE = "report.json"
 def build_report(
     metadata: Metadata,
     dataset: Dataset,
+    part: str,
     num_samples: int,
     suite: str,
     seed: int,
@@ -32,7 +33,8 @@ def build_report(
 
     Args:
         metadata: of the model.
-        dataset: the data set; figures are of the first `num_samples` of its test part.
+        dataset: the data set.
+        part: `test` or `calibration`; figures are of its first `num_samples`.
         num_samples: how many.
         suite: name of the attack list.
         seed: of the attacks.
@@ -46,7 +48,7 @@ def build_report(
     report = {
         "schema_version": SCHEMA_VERSION,
         "dataset": dataset.name,
-        "split": f"test[:{num_samples}]",
+        "split": f"{part}[:{num_samples}]",
         "n": num_samples,
         "epsilon": metadata.epsilon_value,
         "epsilon_text": metadata.epsilon,

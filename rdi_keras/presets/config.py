@@ -1,6 +1,7 @@
 """The one configuration of a run. Importing this module needs no TensorFlow."""
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 
 @dataclass
@@ -104,11 +105,14 @@ class EvaluationConfig:
     """What the report measures.
 
     Attributes:
+        part: test, or calibration: for choosing between recipes without a look at the test part. Then
+            the table is printed, no report is written and nothing is exported.
         suite: the attack list, quick or standard.
-        limit: use only the first so many test samples.
+        limit: use only the first so many samples of that part.
         batch_size: samples attacked at once.
     """
 
+    part: Literal["test", "calibration"] = "test"
     suite: str = "standard"
     limit: int | None = None
     batch_size: int = 250

@@ -145,9 +145,26 @@ def test_divergence_is_one_line_and_status_1(tmp_path, capsys):
     assert list((tmp_path / "saved_models").iterdir()) == []
 
 
+def test_calibration_data_are_measured_without_a_look_at_the_test_part(finished, tmp_path, capsys):
+    run = shutil.copytree(finished / "runs" / "halves", tmp_path / "run")
+    before = {each: (run / each).read_bytes() for each in ("report.json", "test_evaluations.jsonl")}
+    assert evaluate.main([str(run), "--part=calibration"]) == 0
+    assert "calibration[:10]" in capsys.readouterr().out
+    assert before == {each: (run / each).read_bytes() for each in before}
+
+
+def test_fit_can_stop_before_the_test_part(image_folder, tmp_path, capsys):
+    data = [f"--data.name=folder:{image_folder}", "--evaluation.part=calibration", "--twin=false"]
+    assert fit.main([*data, *where(tmp_path), *FAST]) == 0
+    assert "Not exported" in capsys.readouterr().out
+    assert not (tmp_path / "runs" / "halves" / "test_evaluations.jsonl").exists()
+    assert list((tmp_path / "saved_models").iterdir()) == []
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
+        (["--part=all"], "Unknown part 'all'. Allowed: test, calibration"),
         (["--limit=0"], "evaluation.limit must be at least 1. Received: 0"),
         (["--suite=easy"], "Unknown attack suite 'easy'. Allowed: quick, standard"),
         (["--epsilon=7"], "between 0 and 1"),

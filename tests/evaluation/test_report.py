@@ -47,6 +47,7 @@ def build(twin=True) -> dict:
     return evaluation.build_report(
         METADATA,
         load_digits(),
+        "test",
         20,
         "quick",
         seed=0,
