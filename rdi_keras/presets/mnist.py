@@ -14,8 +14,9 @@ def mnist() -> Config:
     """SmallCNN with three exits on MNIST, L∞ ε = 0.3.
 
     Command: python training/fit.py --preset mnist
-    Time: TIME_MNIST
-    Result: RESULT_MNIST
+    Time: about 30 minutes on 2 CPU cores, twin and evaluation included.
+    Result: TA 99.3 %, worst case 85.9 % (one-exit twin: 86.7 %), clean saving 35.7 %
+        (first 1,000 test images, docs/results/mnist.md).
     """
     return Config(
         name="mnist",
