@@ -54,8 +54,10 @@ def main() -> None:
         f"Made by `python benchmarks/digits.py --seeds {len(seeds)}`: preset `digits`, {first['dataset']} "
         f"{first['split']}, L∞ ε = {first['epsilon_text']}, suite `{first['suite']}`, cumulative MACs. "
         "The twin is the same backbone with its last exit only, trained and attacked alike. "
-        "The recipe was chosen before, without the test part (digits_recipes.md), and nothing was chosen by "
-        "these figures.",
+        "The recipe was chosen without the test part, on folds of the training data (digits_recipes.md is "
+        "such a comparison), and nothing was chosen by these figures. They are not the first look at these "
+        "images: the same recipe had been measured on them before, in an earlier run of this benchmark and "
+        "in single runs.",
         "",
         f"| figure, % | mean | {' | '.join(f'seed {seed}' for seed in seeds)} |",
         f"|{'---|' * (len(seeds) + 2)}",

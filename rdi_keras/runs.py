@@ -5,6 +5,7 @@ import importlib
 import json
 import shutil
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -63,6 +64,35 @@ def load_model(path: Path) -> "MultiExitModel":
     if not isinstance(model, MultiExitModel):
         raise InputError(f"{str(path)!r} holds a {type(model).__name__}, not a multi-exit model")
     return model
+
+
+def describe(
+    model: "MultiExitModel", class_names: Sequence[str], dataset: str, epsilon: str, preset: str
+) -> Metadata:
+    """The metadata of a calibrated model.
+
+    Args:
+        model: gives input shape, thresholds, costs and digest.
+        class_names: in the order of the logits.
+        dataset: what it was trained on.
+        epsilon: the budget it was trained against, as text.
+        preset: the configuration's name.
+    """
+    from rdi_keras.inference import cost_table
+
+    cost = cost_table(model)
+    return Metadata(
+        class_names=list(class_names),
+        input_shape=list(model.input_shape[1:]),
+        thresholds=model.thresholds.numpy().tolist(),
+        macs_per_exit=cost.cumulative,
+        macs_backbone=cost.backbone,
+        dataset=dataset,
+        epsilon=epsilon,
+        preset=preset,
+        model_digest=weights_digest(model),
+        package_version=package_version(),
+    )
 
 
 @dataclass(frozen=True)
@@ -135,23 +165,9 @@ class RunFolder:
             dataset: it was trained on.
             calibration: what `rdi_keras.training.calibrate` returned.
         """
-        from rdi_keras.inference import cost_table
-
         model.save(self.path / MODEL_FILE)
         (self.path / CALIBRATION_FILE).write_text(json.dumps(calibration, indent=2) + "\n")
-        cost = cost_table(model)
-        Metadata(
-            class_names=list(dataset.class_names),
-            input_shape=list(dataset.input_shape),
-            thresholds=model.thresholds.numpy().tolist(),
-            macs_per_exit=cost.cumulative,
-            macs_backbone=cost.backbone,
-            dataset=dataset.name,
-            epsilon=config.epsilon,
-            preset=config.preset,
-            model_digest=weights_digest(model),
-            package_version=package_version(),
-        ).write(self.path)
+        describe(model, dataset.class_names, dataset.name, config.epsilon, config.preset).write(self.path)
 
     def load_model(self) -> "MultiExitModel":
         """The model of this run.

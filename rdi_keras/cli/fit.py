@@ -1,6 +1,7 @@
 """`training/fit.py`: trains a model and its twin, measures both, and exports the model."""
 
 import json
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -45,6 +46,7 @@ def fit(config: Config) -> Path:
     from rdi_keras.training import build_model, calibrate, fit_model, load_data
 
     console = Console()
+    start = time.monotonic()
     devices = prepare_devices()
     evaluation.suite(config.evaluation.suite, parse_epsilon(config.epsilon))
     dataset = load_data(config)
@@ -73,7 +75,7 @@ def fit(config: Config) -> Path:
         console.print(f"run: {run.path}\nNot exported: that takes a report on the test part")
         return run.path
     version = export_run(run, Path(config.saved_models_dir, config.name))
-    console.print(f"run: {run.path}\nSavedModel: {version}")
+    console.print(f"run: {run.path}\nSavedModel: {version}\ntook: {time.monotonic() - start:.0f} s")
     return version
 
 

@@ -18,8 +18,6 @@ def model_folders(tmp_path_factory) -> tuple[Path, Path]:
     """`(runs, saved_models)` with one untrained model as a run and as a SavedModel."""
     import keras
 
-    from rdi_keras.inference import cost_table
-    from rdi_keras.metadata import Metadata, weights_digest
     from rdi_keras.models import MultiExitModel, small_cnn
     from rdi_keras.runs import MODEL_FILE
     from rdi_keras.serving import export_saved_model
@@ -29,19 +27,7 @@ def model_folders(tmp_path_factory) -> tuple[Path, Path]:
     model = MultiExitModel.from_backbone(small_cnn((8, 8, 1), 10))
     # Untrained exits are all near ln 10 = 2.30: the first never sure, the second always.
     model.thresholds.assign([1.0, 2.31])
-    cost = cost_table(model)
-    metadata = Metadata(
-        class_names=[str(digit) for digit in range(10)],
-        input_shape=[8, 8, 1],
-        thresholds=model.thresholds.numpy().tolist(),
-        macs_per_exit=cost.cumulative,
-        macs_backbone=cost.backbone,
-        dataset="digits",
-        epsilon="0.1",
-        preset="test",
-        model_digest=weights_digest(model),
-        package_version="test",
-    )
+    metadata = describe(model, [str(digit) for digit in range(10)], "digits", "0.1", "test")
     run = root / "runs" / "tiny"
     run.mkdir(parents=True)
     model.save(run / MODEL_FILE)

@@ -3,9 +3,9 @@ import numpy as np
 import pytest
 
 from rdi_keras.defenses import RobustModel
-from rdi_keras.inference import cost_table, entropy, thresholds_for_shares
-from rdi_keras.metadata import Metadata, weights_digest
+from rdi_keras.inference import entropy, thresholds_for_shares
 from rdi_keras.models import small_cnn
+from rdi_keras.runs import describe
 from rdi_keras.serving import export_saved_model
 
 
@@ -26,19 +26,7 @@ def images():
 
 @pytest.fixture(scope="session")
 def metadata(model):
-    cost = cost_table(model)
-    return Metadata(
-        class_names=[str(digit) for digit in range(10)],
-        input_shape=[8, 8, 1],
-        thresholds=model.thresholds.numpy().tolist(),
-        macs_per_exit=cost.cumulative,
-        macs_backbone=cost.backbone,
-        dataset="digits",
-        epsilon="8/255",
-        preset="digits",
-        model_digest=weights_digest(model),
-        package_version="0",
-    )
+    return describe(model, [str(digit) for digit in range(10)], "digits", "8/255", "digits")
 
 
 @pytest.fixture(scope="session")
