@@ -19,7 +19,7 @@ def model_folders(tmp_path_factory) -> tuple[Path, Path]:
     import keras
 
     from rdi_keras.models import MultiExitModel, small_cnn
-    from rdi_keras.runs import MODEL_FILE
+    from rdi_keras.runs import MODEL_FILE, describe
     from rdi_keras.serving import export_saved_model
 
     root = tmp_path_factory.mktemp("models")
