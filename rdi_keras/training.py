@@ -61,7 +61,7 @@ def load_data(config: Config) -> Dataset:
     """
     check_numbers(config)
     wanted = config.data
-    dataset = data_sets.load(wanted.name, wanted.data_dir, wanted.image_size)
+    dataset = data_sets.load(wanted.name, wanted.data_dir, wanted.image_size, wanted.calibration_pool)
     return dataset.with_train_limit(wanted.train_limit)
 
 
@@ -89,12 +89,13 @@ def build_model(config: Config, dataset: Dataset, side_exits: bool = True) -> Ro
         InputError: if a field has a value that is not allowed.
     """
     keras.utils.set_random_seed(config.seed)
-    backbone = models.backbone(
-        config.model.backbone,
-        dataset.input_shape,
-        dataset.num_classes,
-        exits_after=config.model.exits_after,
-    )
+    wanted = {
+        "exits_after": config.model.exits_after,
+        "heads": config.model.heads,
+        "width": config.model.width,
+    }
+    options = {name: value for name, value in wanted.items() if value is not None}
+    backbone = models.backbone(config.model.backbone, dataset.input_shape, dataset.num_classes, **options)
     if not side_exits:
         backbone = backbone.without_side_exits()
     model = RobustModel.from_backbone(backbone)

@@ -1,5 +1,6 @@
 """A data set in memory, and how it is split."""
 
+import re
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -67,22 +68,55 @@ class Dataset:
         return replace(self, train=self.train.first(limit))
 
 
+def parse_positions(text: str) -> np.ndarray:
+    """Turns ranges of positions such as `"0:4000,10000:11017"` into an index array.
+
+    Raises:
+        InputError: if the text is something else.
+    """
+    ranges = [re.fullmatch(r"\s*(\d+):(\d+)\s*", each) for each in text.split(",")]
+    if not all(ranges) or any(int(each[1]) >= int(each[2]) for each in ranges):
+        raise InputError(
+            f"Positions are ranges first:end, separated by commas, such as 0:4000,10000:11017. Received: {text!r}"
+        )
+    return np.concatenate([np.arange(int(each[1]), int(each[2])) for each in ranges])
+
+
 def split_dataset(
-    name: str, class_names: tuple[str, ...], train: Split, test: Split | None = None
+    name: str,
+    class_names: tuple[str, ...],
+    train: Split,
+    test: Split | None = None,
+    calibration_pool: np.ndarray | None = None,
 ) -> Dataset:
     """Holds calibration data out of the training data, and test data too where there is none.
 
     Calibration data are a tenth of the training data, at most 5,000, drawn with seed 0. Test data,
     where the set has no part of its own, are a fifth, drawn likewise.
+
+    Args:
+        name: of the set.
+        class_names: one per class.
+        train: to be split.
+        test: the set's own test part, if it has one.
+        calibration_pool: positions in `train` that calibration data are drawn from; default: all. For
+            sets of which only some images are fit to measure on.
+
+    Raises:
+        InputError: if a part would be empty.
     """
     order = np.random.default_rng(SPLIT_SEED).permutation(len(train))
     if test is None:
         cut = round(len(train) * TEST_SHARE)
         test, order = train.take(order[:cut]), order[cut:]
     cut = min(round(len(order) * CALIBRATION_SHARE), MAX_CALIBRATION)
+    if calibration_pool is not None:
+        # Those in the pool first; a stable sort leaves both kinds in the order drawn.
+        inside = np.isin(order, calibration_pool)
+        order, cut = order[np.argsort(~inside, kind="stable")], min(cut, int(inside.sum()))
     if min(cut, len(test)) < 1:
         raise InputError(
             f"Data set {name!r} is too small to be split into training, calibration and test data. "
-            f"Received: {len(train)} training images. Allowed: at least 10"
+            f"Received: {len(train)} training images. Allowed: at least 10, and at least 1 in the calibration pool"
         )
     return Dataset(name, class_names, train.take(order[cut:]), train.take(order[:cut]), test)

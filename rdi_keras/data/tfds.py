@@ -17,13 +17,19 @@ MAX_RETRIES = 4
 TEST_SPLITS = ("test", "validation")
 
 
-def load_tfds(name: str, data_dir: str | None = None, image_size: int | None = None) -> Dataset:
+def load_tfds(
+    name: str,
+    data_dir: str | None = None,
+    image_size: int | None = None,
+    calibration_pool: np.ndarray | None = None,
+) -> Dataset:
     """Loads a set into memory.
 
     Args:
         name: its TFDS name, e.g. `mnist`.
         data_dir: where prepared sets lie; default `TFDS_DATA_DIR`, then TFDS's own folder.
         image_size: height and width to resize to. Without it all images must have one size.
+        calibration_pool: see `split_dataset`.
 
     Raises:
         InputError: unknown name, no image-classification set, images of several sizes, or neither
@@ -49,7 +55,7 @@ def load_tfds(name: str, data_dir: str | None = None, image_size: int | None = N
     test_name = next((split for split in TEST_SPLITS if split in builder.info.splits), None)
     train = _read(builder, "train", image_size)
     test = _read(builder, test_name, image_size) if test_name else None
-    return split_dataset(name, tuple(features["label"].names), train, test)
+    return split_dataset(name, tuple(features["label"].names), train, test, calibration_pool)
 
 
 def _prepared_builder(name: str, data_dir: str | None) -> "DatasetBuilder":

@@ -32,13 +32,18 @@ class Outcome:
     correct_per_exit: np.ndarray
 
     def summary(self, cost: CostTable) -> dict:
-        """A condition as `report.json` holds it; MACs are cumulative."""
+        """A condition as `report.json` holds it; MACs are cumulative.
+
+        `saving_own_branch_only` is what the saving would be if heads passed on the way were free.
+        """
         macs = np.asarray(cost.cumulative)[self.exit - 1]
+        own_branch_only = np.asarray(cost.own_branch_only)[self.exit - 1]
         shares = np.bincount(self.exit, minlength=len(cost.heads) + 1)[1:] / len(self.exit)
         return {
             "accuracy": float(self.correct.mean()),
             "mean_macs": float(macs.mean()),
             "saving": float(1 - macs.mean() / cost.backbone),
+            "saving_own_branch_only": float(1 - own_branch_only.mean() / cost.backbone),
             "exit_shares": shares.tolist(),
             "accuracy_per_exit": self.correct_per_exit.mean(axis=0).tolist(),
         }

@@ -80,6 +80,21 @@ def rich_table(report: dict) -> "Table":
     return table
 
 
+def _paper_savings(report: dict) -> list[str]:
+    """The savings as the paper counts, where the report holds them."""
+    savings = [
+        f"{_label(name)} {_percent(condition['saving_own_branch_only'])}"
+        for name, condition in report["conditions"].items()
+        if "saving_own_branch_only" in condition
+    ]
+    if not savings:
+        return []
+    return [
+        "* Saved, if only the trunk and the head that answers were charged, as the paper counts: "
+        f"{', '.join(savings)}."
+    ]
+
+
 def markdown(report: dict, figures: list[str] = ()) -> str:
     """The report as a Markdown page; `figures` are file names beside it."""
     passes = report.get("passes_per_sample", {})
@@ -101,6 +116,7 @@ def markdown(report: dict, figures: list[str] = ()) -> str:
         "",
         f"* Cumulative MACs, side heads passed included: {costs}; backbone without side exits "
         f"{report['macs_backbone']:,.0f}. Savings are against the latter.",
+        *_paper_savings(report),
         f"* Thresholds (nats): {', '.join(f'{each:.4g}' for each in report['thresholds']) or 'none'}, "
         f"set on {calibration['n']} held-out training samples, where accuracy is "
         f"{_percent(calibration['accuracy'])} and the saving {_percent(calibration['saving'])}.",

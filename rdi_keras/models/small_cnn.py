@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from keras import layers
 
-from rdi_keras.errors import InputError
+from rdi_keras.models.heads import side_heads
 from rdi_keras.models.multi_exit import Backbone, Block, Stage, Tensor
 
 # Below this size, "valid" padding would leave too little of the image after four convolutions.
@@ -15,6 +15,7 @@ def small_cnn(
     input_shape: tuple[int, int, int],
     num_classes: int,
     exits_after: Sequence[int] = (1, 3),
+    heads: str = "paper",
 ) -> Backbone:
     """The SmallCNN backbone with side exits after some of its four convolutions.
 
@@ -25,18 +26,15 @@ def small_cnn(
         input_shape: `(height, width, channels)`.
         num_classes: length of the logits.
         exits_after: numbers (1 to 4) of the convolutions with a side exit behind them.
+        heads: `paper` or `light`.
 
     Raises:
-        InputError: if a number in `exits_after` is not in 1 … 4, or appears twice.
+        InputError: if `exits_after` or `heads` are not allowed.
 
     Example:
 
     >>> model = MultiExitModel.from_backbone(small_cnn((28, 28, 1), num_classes=10))
     """
-    if set(exits_after) - {1, 2, 3, 4} or len(set(exits_after)) != len(exits_after):
-        raise InputError(
-            f"exits_after must name convolutions 1 to 4, each once. Received: {list(exits_after)}"
-        )
     padding = "same" if min(input_shape[:2]) < MIN_VALID_SIZE else "valid"
     bodies = [
         _convolution(32, padding),
@@ -44,8 +42,15 @@ def small_cnn(
         _convolution(64, padding),
         _convolution(64, padding, pool=True),
     ]
-    heads = {number: _side_head(num_classes, padding, convolve=number == 1) for number in exits_after}
-    stages = [Stage(body, heads.get(number)) for number, body in enumerate(bodies, start=1)]
+    found = side_heads(
+        exits_after,
+        len(bodies),
+        "convolutions",
+        heads,
+        num_classes,
+        lambda number, _: _side_head(num_classes, padding, convolve=number == 1),
+    )
+    stages = [Stage(body, found.get(number)) for number, body in enumerate(bodies, start=1)]
     stages.append(Stage(layers.Flatten(), _last_head(num_classes)))
     return Backbone("small_cnn", tuple(input_shape), tuple(stages))
 

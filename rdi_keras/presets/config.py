@@ -13,12 +13,15 @@ class DataConfig:
         data_dir: folder of prepared TFDS sets; default: the environment variable TFDS_DATA_DIR.
         image_size: height and width to resize to, where images are not of one size.
         train_limit: use only so many training samples.
+        calibration_pool: of a TFDS set, positions in its train split that calibration data are drawn
+            from, e.g. 0:4000,10000:11017; default: all.
     """
 
     name: str = "digits"
     data_dir: str | None = None
     image_size: int | None = None
     train_limit: int | None = None
+    calibration_pool: str | None = None
 
 
 @dataclass
@@ -26,12 +29,16 @@ class ModelConfig:
     """Which network.
 
     Attributes:
-        backbone: its name, e.g. small_cnn.
-        exits_after: the backbone's layers with a side exit behind them.
+        backbone: small_cnn, resnet20 (32, 38, 44, 56, 74, 110), resnet18 or mobilenet_v2.
+        exits_after: numbers of its pieces with a side exit behind them; default: the backbone's own.
+        heads: of the side exits: paper, or light (pooling and a dense layer).
+        width: multiplies the channels of mobilenet_v2.
     """
 
     backbone: str = "small_cnn"
-    exits_after: list[int] = field(default_factory=lambda: [1, 3])
+    exits_after: list[int] | None = None
+    heads: str = "paper"
+    width: float | None = None
 
 
 @dataclass
