@@ -106,8 +106,9 @@ def import_run(path: Path, config: Config, equal_shares: bool):
     )
     run.finish(model, config, dataset, calibration)
     Console().print(
-        f"{architecture}: {model.num_exits} exits, calibrated on {calibration['n']:,} images of {dataset.name}: "
-        f"accuracy {100 * calibration['accuracy']:.1f} %, {100 * calibration['saving']:.1f} % saved\n"
+        f"{architecture}: {model.num_exits} exits, calibrated on {calibration['n']:,} images of "
+        f"{dataset.name}: accuracy {100 * calibration['accuracy']:.1f} %, "
+        f"{100 * calibration['saving']:.1f} % saved\n"
         f"run: {run.path}\nnext: training/evaluate.py {run.path}"
     )
     return run

@@ -77,7 +77,8 @@ def parse_positions(text: str) -> np.ndarray:
     ranges = [re.fullmatch(r"\s*(\d+):(\d+)\s*", each) for each in text.split(",")]
     if not all(ranges) or any(int(each[1]) >= int(each[2]) for each in ranges):
         raise InputError(
-            f"Positions are ranges first:end, separated by commas, such as 0:4000,10000:11017. Received: {text!r}"
+            "Positions are ranges first:end, separated by commas, such as 0:4000,10000:11017. "
+            f"Received: {text!r}"
         )
     return np.concatenate([np.arange(int(each[1]), int(each[2])) for each in ranges])
 
@@ -117,6 +118,7 @@ def split_dataset(
     if min(cut, len(test)) < 1:
         raise InputError(
             f"Data set {name!r} is too small to be split into training, calibration and test data. "
-            f"Received: {len(train)} training images. Allowed: at least 10, and at least 1 in the calibration pool"
+            f"Received: {len(train)} training images. Allowed: at least 10, and at least 1 in the "
+            "calibration pool"
         )
     return Dataset(name, class_names, train.take(order[cut:]), train.take(order[:cut]), test)

@@ -72,9 +72,9 @@ def _check_logits(logits: Tensor, last: keras.Operation) -> None:
     if is_probabilities or len(logits.shape) != 2:
         found = f"{activation if activation != 'linear' else 'softmax'} of " if is_probabilities else ""
         raise InputError(
-            f"The backbone's output must be logits of shape [B, C]. Received: {found}shape {logits.shape} from "
-            f"layer {last.name!r}. Build it without the activation (classifier_activation=None) and with "
-            "its classifier"
+            f"The backbone's output must be logits of shape [B, C]. Received: {found}shape {logits.shape} "
+            f"from layer {last.name!r}. Build it without the activation (classifier_activation=None) "
+            "and with its classifier"
         )
 
 
@@ -102,7 +102,8 @@ def _head(cut: Tensor, heads: str | Block, num_classes: int, number: int) -> ker
     logits = make(features)
     if tuple(logits.shape[1:]) != (num_classes,):
         raise InputError(
-            f"A head must give logits of shape [B, {num_classes}], as the backbone does. Received: {logits.shape}"
+            f"A head must give logits of shape [B, {num_classes}], as the backbone does. Received: "
+            f"{logits.shape}"
         )
     return keras.Model(features, logits, name=exit_name(number))
 

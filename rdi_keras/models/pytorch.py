@@ -59,8 +59,8 @@ def read_checkpoint(path: str | Path) -> dict[str, np.ndarray]:
         raise InputError(f"Cannot read the checkpoint {str(path)!r}: {error.strerror or error}") from None
     except Exception as error:  # What PyTorch raises for a damaged or hostile file is not documented.
         raise InputError(
-            f"{str(path)!r} is no PyTorch checkpoint of tensors alone, or is damaged ({type(error).__name__}). "
-            "It was not run; get it again from where it was published"
+            f"{str(path)!r} is no PyTorch checkpoint of tensors alone, or is damaged "
+            f"({type(error).__name__}). It was not run; get it again from where it was published"
         ) from None
     state = content.get("state_dict", content) if isinstance(content, dict) else None
     if not isinstance(state, dict) or not state or not all(map(torch.is_tensor, state.values())):
