@@ -11,6 +11,8 @@ CALIBRATION_SHARE = 0.1
 MAX_CALIBRATION = 5000
 TEST_SHARE = 0.2
 SPLIT_SEED = 0
+# Data sets are held in memory: no position in one is larger.
+MAX_POSITION = 10_000_000
 
 
 @dataclass(frozen=True)
@@ -75,9 +77,10 @@ def parse_positions(text: str) -> np.ndarray:
         InputError: if the text is something else.
     """
     ranges = [re.fullmatch(r"\s*(\d+):(\d+)\s*", each) for each in text.split(",")]
-    if not all(ranges) or any(int(each[1]) >= int(each[2]) for each in ranges):
+    if not all(ranges) or not all(int(each[1]) < int(each[2]) <= MAX_POSITION for each in ranges):
         raise InputError(
-            "Positions are ranges first:end, separated by commas, such as 0:4000,10000:11017. "
+            "Positions are ranges first:end, separated by commas, such as 0:4000,10000:11017, and at most "
+            f"{MAX_POSITION:,}. "
             f"Received: {text!r}"
         )
     return np.concatenate([np.arange(int(each[1]), int(each[2])) for each in ranges])

@@ -24,7 +24,12 @@ ARCHITECTURES = (
     "resnet110",
     "mobilenet_v2",
 )
+# The size of images that the published networks were made for.
+INPUT_SHAPE = (32, 32, 3)
+# What PyTorch's data-parallel wrapper puts before every name.
+PREFIX = "module."
 # A published MobileNet-V2 holds a layer that nothing uses, and PyTorch counts the batches it has seen.
+VARIANCE = "running_var"
 UNUSED = re.compile(r"layer19\.weight|.*\.num_batches_tracked")
 
 # Layers of the paper's heads, as places in the checkpoint's `branch_layer<k>`.
@@ -65,7 +70,18 @@ def read_checkpoint(path: str | Path) -> dict[str, np.ndarray]:
     state = content.get("state_dict", content) if isinstance(content, dict) else None
     if not isinstance(state, dict) or not state or not all(map(torch.is_tensor, state.values())):
         raise InputError(f"{str(path)!r} holds no state dictionary: names mapped to tensors")
-    return {str(name).removeprefix("module."): each.numpy() for name, each in state.items()}
+    for name, each in state.items():
+        # PyTorch's own count of batches is an integer, and not read.
+        plain = each.layout == torch.strided and each.device.type == "cpu" and not each.is_complex()
+        if not plain or not (each.is_floating_point() or UNUSED.fullmatch(str(name).removeprefix(PREFIX))):
+            raise InputError(
+                f"{str(path)!r} holds no plain floating-point numbers in the tensor {name!r}. Received: "
+                f"{each.dtype}, {each.layout}, on {each.device}. Save its state_dict anew"
+            )
+    return {
+        str(name).removeprefix(PREFIX): each.detach().to(torch.float32).numpy()
+        for name, each in state.items()
+    }
 
 
 def load_weights(model: MultiExitModel, architecture: str, state: dict[str, np.ndarray]) -> None:
@@ -79,8 +95,14 @@ def load_weights(model: MultiExitModel, architecture: str, state: dict[str, np.n
         state: of `read_checkpoint`.
 
     Raises:
-        InputError: names the first tensor that is missing, left over, of another shape, or not finite.
+        InputError: names the first tensor that is missing, left over, of another shape, or damaged; or the
+            model takes images of another size.
     """
+    if model.input_shape[1:] != INPUT_SHAPE:
+        raise InputError(
+            f"The published networks take images of {'×'.join(map(str, INPUT_SHAPE))} pixels. Received: "
+            f"{'×'.join(map(str, model.input_shape[1:]))}. Name the data that the checkpoint was trained on"
+        )
     wanted = {
         f"{_torch_name(layer.name, architecture)}.{suffix}": (variable, axes)
         for layer in _layers_with_weights(model)
@@ -102,6 +124,8 @@ def load_weights(model: MultiExitModel, architecture: str, state: dict[str, np.n
             raise InputError(
                 f"The checkpoint is damaged: the tensor {name!r} holds values that are not finite"
             )
+        if name.endswith(VARIANCE) and (value < 0).any():
+            raise InputError(f"The checkpoint is damaged: the tensor {name!r} holds variances below 0")
         assignments.append((variable, np.transpose(value, axes)))
     for name in state:
         if name not in wanted and not UNUSED.fullmatch(name):
@@ -125,7 +149,7 @@ def _tensors(layer: keras.Layer) -> list[tuple[str, keras.Variable, tuple[int, .
             ("weight", layer.gamma, (0,)),
             ("bias", layer.beta, (0,)),
             ("running_mean", layer.moving_mean, (0,)),
-            ("running_var", layer.moving_variance, (0,)),
+            (VARIANCE, layer.moving_variance, (0,)),
         ]
     if isinstance(layer, keras.layers.DepthwiseConv2D):
         return [("weight", layer.kernel, (2, 3, 0, 1))]

@@ -93,6 +93,37 @@ def test_images_of_several_sizes_need_a_size(tmp_path):
     )
 
 
+@pytest.mark.parametrize("sizes", [{"train": 60, "test": 4}, {"train": 60}], ids=["test", "no test"])
+def test_calibration_data_are_drawn_from_the_pool(tmp_path, sizes):
+    prepare(tmp_path, "pooled", {"image": IMAGE, "label": LABEL}, **sizes)
+    dataset = data.load("pooled", str(tmp_path), calibration_pool="0:3,10:13,20:23,30:33")
+    numbers = [
+        np.round(part.images[:, 0, 0, 0] * 255).astype(int).tolist()
+        for part in (dataset.train, dataset.calibration, dataset.test)
+    ]
+    assert len(numbers[1]) == (6 if "test" in sizes else 5)
+    assert all(number < 33 and number % 10 < 3 for number in numbers[1])
+    assert sorted(number for part in numbers for number in part) == list(range(sum(sizes.values())))
+
+
+def test_a_pool_beyond_the_set_is_refused(tmp_path):
+    prepare(tmp_path, "pooled", {"image": IMAGE, "label": LABEL}, train=20, test=4)
+    with pytest.raises(InputError, match="'pooled' is too small.* at least 1 in the calibration pool"):
+        data.load("pooled", str(tmp_path), calibration_pool="20:24")
+
+
+@pytest.mark.parametrize("name", ["digits", "folder:photos"])
+def test_a_pool_is_refused_for_what_is_no_tfds_set(name):
+    with pytest.raises(InputError, match=f"names positions in a TFDS set, and {name} is none"):
+        data.load(name, calibration_pool="0:4")
+
+
+@pytest.mark.parametrize("name", ["digits", "mnist"])
+def test_a_pool_in_other_words_is_refused(name):
+    with pytest.raises(InputError, match=r"Positions are ranges .* Received: 'all'"):
+        data.load(name, calibration_pool="all")
+
+
 @pytest.mark.parametrize("label", [{}, {"label": tfds.features.Scalar(tf.int64)}])
 def test_a_set_without_classes_is_refused(tmp_path, label):
     prepare(tmp_path, "unlabelled", {"image": IMAGE, **label}, train=10)
