@@ -36,12 +36,16 @@ def from_backbone(
     >>> trunk = keras.applications.MobileNetV2((96, 96, 3), weights=None, classifier_activation=None)
     >>> model = from_backbone(trunk, ["block_2_add", "block_5_add"], model_class=RobustModel)
     """
-    images, logits = _only(keras_model.inputs, "input"), _only(keras_model.outputs, "output")
+    images, logits = _only(keras_model, "input"), _only(keras_model, "output")
     last = logits._keras_history.operation
     _check_logits(logits, last)
     if heads != "light" and not callable(heads):
         raise InputError(f"heads must be 'light' or a function from features to logits. Received: {heads!r}")
 
+    if repeated := [name for name in exits_after if list(exits_after).count(name) > 1]:
+        raise InputError(f"The layer {repeated[0]!r} is named twice. Name each layer once")
+    if last.name in exits_after:
+        raise InputError(f"The layer {last.name!r} gives the last exit already. Name layers before it alone")
     cuts = [_output_of(keras_model, name) for name in exits_after]
     # The last head is the last layer, where it has one input; what it needs passes through that.
     before_last = last.input if not isinstance(last.input, list | tuple) else logits
@@ -57,7 +61,11 @@ def from_backbone(
     return model_class(segments, exits, name=keras_model.name)
 
 
-def _only(tensors: Sequence[Tensor], what: str) -> Tensor:
+def _only(keras_model: keras.Model, what: str) -> Tensor:
+    try:
+        tensors = getattr(keras_model, f"{what}s")
+    except AttributeError:  # Of a Sequential that has not been built.
+        tensors = []
     if len(tensors or ()) != 1:
         raise InputError(
             f"The backbone must be a functional model, or a built Sequential, with one {what}. Received: "
