@@ -89,13 +89,15 @@ def build_model(config: Config, dataset: Dataset, side_exits: bool = True) -> Ro
         InputError: if a field has a value that is not allowed.
     """
     keras.utils.set_random_seed(config.seed)
-    wanted = {
-        "exits_after": config.model.exits_after,
-        "heads": config.model.heads,
-        "width": config.model.width,
-    }
-    options = {name: value for name, value in wanted.items() if value is not None}
-    backbone = models.backbone(config.model.backbone, dataset.input_shape, dataset.num_classes, **options)
+    wanted = config.model
+    backbone = models.backbone(
+        wanted.backbone,
+        dataset.input_shape,
+        dataset.num_classes,
+        exits_after=wanted.exits_after,
+        heads=wanted.heads,
+        width=wanted.width,
+    )
     if not side_exits:
         backbone = backbone.without_side_exits()
     model = RobustModel.from_backbone(backbone)

@@ -29,13 +29,15 @@ def backbone(name: str, input_shape: tuple[int, int, int], num_classes: int, **o
         name: one of `BACKBONES`.
         input_shape: `(height, width, channels)`.
         num_classes: length of the logits.
-        **options: the backbone's own: `exits_after`, `heads`, and `width` for MobileNet-V2.
+        **options: the backbone's own: `exits_after`, `heads`, and `width` for MobileNet-V2. `None` stands
+            for its default.
 
     Raises:
         InputError: if there is no backbone of this name, or it has no such option or value.
     """
     if name not in BACKBONES:
         raise InputError(f"Unknown backbone {name!r}. Allowed: {', '.join(sorted(BACKBONES))}")
+    options = {option: value for option, value in options.items() if value is not None}
     allowed = [each for each in inspect.signature(BACKBONES[name]).parameters if each in OPTIONS]
     if unknown := sorted(set(options) - set(allowed)):
         raise InputError(f"Backbone {name!r} has no option {unknown[0]!r}. Allowed: {', '.join(allowed)}")

@@ -35,6 +35,15 @@ def test_a_backbone_is_made_by_name_with_its_own_options():
     assert [stage.head is not None for stage in made.stages] == [False, True, False, False, True]
 
 
+def test_no_value_stands_for_the_default():
+    names = {"exits_after": None, "heads": None, "width": None}
+    made, default = (
+        models.backbone("small_cnn", (8, 8, 1), 3, **names),
+        models.backbone("small_cnn", (8, 8, 1), 3),
+    )
+    assert [bool(stage.head) for stage in made.stages] == [bool(stage.head) for stage in default.stages]
+
+
 @pytest.mark.parametrize("name", models.BACKBONES)
 def test_every_name_describes_a_backbone(name):
     made = models.backbone(name, (32, 32, 3), 10)

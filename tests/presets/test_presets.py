@@ -18,7 +18,7 @@ def test_a_preset_can_be_run(name):
     assert parse_epsilon(config.epsilon) > 0
     assert not config.overwrite
     backbone = models.backbone(config.model.backbone, (32, 32, 3), 10, exits_after=config.model.exits_after)
-    assert len(backbone.stages) > len(config.model.exits_after) > 0
+    assert len([stage for stage in backbone.stages if stage.head]) > 1
     assert 0 < config.calibration.budget < 1
     assert load_config(dump_config(config)) == config
 
@@ -26,7 +26,7 @@ def test_a_preset_can_be_run(name):
 @EVERY_PRESET
 def test_every_call_gives_a_configuration_of_its_own(name):
     changed = presets.preset(name)
-    changed.model.exits_after.append(9)
+    changed.model.backbone = "none"
     changed.training.attack.num_steps = -1
     assert presets.preset(name) != changed
     assert presets.preset(name) == presets.preset(name)
