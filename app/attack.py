@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from app.decision import Decision
-from rdi_keras.attacks import PGD, REACH, Attack, CompiledAttack, objective
+from rdi_keras.attacks import Attack, CompiledAttack, objective, pgd
 from rdi_keras.serving import Predictor
 
 SEED = 0
@@ -15,7 +15,10 @@ OBJECTIVES = {
     "average": "the mean over all exits",
     "max_average": "each exit alone, best mean kept",
     "targeted_exit": "each exit, each wrong class",
+    "soft_exit": "all exits, by how likely it leaves there",
+    "forced_exit": "each exit, made to leave there",
     "main": "the last exit",
+    "slowdown": "compute: leave as late as can be",
 }
 
 
@@ -35,8 +38,7 @@ class Settings:
 
     def attack(self) -> Attack:
         """The attack; its steps can cross the ball of radius ε."""
-        step_size = REACH * self.epsilon / self.num_steps
-        return Attack(objective(self.objective), PGD(self.epsilon, self.num_steps, step_size))
+        return Attack(objective(self.objective), pgd(self.epsilon, self.num_steps))
 
     def __str__(self):
         return f"{self.objective}, ε = {self.epsilon:.3g}, {self.num_steps} steps"

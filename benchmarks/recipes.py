@@ -16,7 +16,7 @@ import numpy as np
 
 from rdi_keras import training
 from rdi_keras.data import Dataset, Split
-from rdi_keras.evaluation import run_conditions, suite
+from rdi_keras.evaluation import run_suite, suite
 from rdi_keras.inference import cost_table
 from rdi_keras.names import parse_epsilon
 from rdi_keras.presets import preset
@@ -57,9 +57,8 @@ def measure(objective: str, adversarial_weight: float, budget: float, side_exits
         dataset = fold_of(training.load_data(config), fold)
         model = training.build_model(config, dataset, side_exits)
         training.fit_model(model, config, dataset)
-        outcomes = run_conditions(
-            model, model.thresholds.numpy(), dataset.calibration, suite(SUITE, parse_epsilon(config.epsilon))
-        )
+        attacks = suite(SUITE, parse_epsilon(config.epsilon))
+        outcomes = run_suite(model, model.thresholds.numpy(), dataset.calibration, attacks).outcomes
         summary = {name: each.summary(cost_table(model)) for name, each in outcomes.items()}
         rows.append(
             [summary["clean"]["accuracy"], summary["worst_case"]["accuracy"], summary["clean"]["saving"]]

@@ -25,12 +25,24 @@ def exit_names(num_exits: int) -> list[str]:
     return [exit_name(number) for number in range(1, num_exits + 1)]
 
 
-def parse_epsilon(text: str | float, name: str = "epsilon") -> float:
+def parse_length(text: str | float, name: str = "epsilon") -> float:
     """Turns a length in pixel units such as `"8/255"`, `"0.1"` or `0.1` into a number.
 
     Args:
-        text: a perturbation budget or a step size; images lie in [0, 1].
+        text: a radius or a step size; images lie in [0, 1].
         name: what an error message calls it.
+
+    Raises:
+        InputError: if it is no number, or below 0.
+    """
+    value = _number(text, name)
+    if value < 0:
+        raise InputError(f"{name} must be at least 0. Received: {text!r}")
+    return value
+
+
+def parse_epsilon(text: str | float, name: str = "epsilon") -> float:
+    """As `parse_length`, for a length that no pixel can exceed, an L∞ radius for one.
 
     Returns:
         A float between 0 and 1.
@@ -38,10 +50,14 @@ def parse_epsilon(text: str | float, name: str = "epsilon") -> float:
     Raises:
         InputError: if it is no number or lies outside [0, 1].
     """
-    try:
-        value = float(Fraction(str(text)))
-    except (ValueError, ArithmeticError):
-        raise InputError(f"{name} must be a number or a fraction such as 8/255. Received: {text!r}") from None
+    value = _number(text, name)
     if not 0 <= value <= 1:
         raise InputError(f"{name} must lie between 0 and 1, because images do. Received: {text!r}")
     return value
+
+
+def _number(text: str | float, name: str) -> float:
+    try:
+        return float(Fraction(str(text)))
+    except (ValueError, ArithmeticError):
+        raise InputError(f"{name} must be a number or a fraction such as 8/255. Received: {text!r}") from None

@@ -203,6 +203,11 @@ class RunFolder:
             print(json.dumps({"time": now, "model": model_digest, "suite": suite}), file=file)
 
     @property
+    def evaluation_path(self) -> Path:
+        """Where an evaluation keeps its finished batches until the report is written."""
+        return self.path / "evaluation"
+
+    @property
     def test_evaluations(self) -> int:
         """How often the test part has been looked at in this folder."""
         path = self.path / TEST_EVALUATIONS_FILE

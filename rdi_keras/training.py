@@ -37,6 +37,8 @@ RANGES = {
     "training.pad_crop": (0, math.inf),
     "evaluation.limit": (1, math.inf),
     "evaluation.batch_size": (1, math.inf),
+    "evaluation.curve_samples": (0, math.inf),
+    "evaluation.opinion_samples": (1, math.inf),
 }
 OPTIMIZERS = ("adam", "sgd")
 WARMUP_SHARE = 0.1

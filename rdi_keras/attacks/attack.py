@@ -1,14 +1,16 @@
 """An attack: any objective, climbed by any solver, on any network with exits."""
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
 import tensorflow as tf
 from numpy.typing import ArrayLike
 
 from rdi_keras.attacks.objectives import Objective, Part
-from rdi_keras.attacks.solvers import PGD, ascend, rank_of
+from rdi_keras.attacks.randomness import batch_draw, fold_in, sample_draw, sample_seeds
+from rdi_keras.attacks.solvers import Solver, rank_of
 from rdi_keras.checks import check_images, check_labels, check_thresholds
 from rdi_keras.errors import InputError
 from rdi_keras.inference.policy import EntropyPolicy
@@ -29,28 +31,26 @@ class Attack:
     """What is maximised, and how.
 
     Per sample the best of the clean image and all iterates, parts and restarts is returned. Best is,
-    where a policy is given, one that makes the adaptive answer wrong; then the one with the largest
-    score of the objective. Without a policy the score alone decides, as in the paper's training.
+    where a policy is given, one that reaches the objective's goal, which for most is a wrong adaptive
+    answer; then the one with the largest score of the objective. Without a policy the score alone
+    decides, as in the paper's training.
 
     Example:
 
-    >>> attack = Attack(objective("exit_aware"), PGD("8/255", num_steps=20, step_size=2 / 255))
+    >>> attack = Attack(objective("exit_aware"), pgd("8/255", num_steps=20))
     >>> adversarial = attack(model, images, labels, thresholds, seed=0)
     """
 
     objective: Objective
-    solver: PGD
+    solver: Solver
 
     def __str__(self):
         return f"{self.objective} {self.solver}"
 
-    def passes(self, num_exits: int, num_classes: int) -> tuple[int, int]:
-        """Forward and backward passes per sample (whole or up to the exit that a part needs)."""
-        parts = len(self.objective.parts(num_exits, num_classes))
-        runs = parts * self.solver.restarts
-        # Per run: the steps, the last iterate's value, and the result's score on all exits. Once:
-        # the clean image, on which targets are chosen.
-        return runs * (self.solver.num_steps + 2) + 1, runs * self.solver.num_steps
+    def runs(self, network: ExitNetwork) -> list[tuple[Part, int]]:
+        """Every part with every restart, in the order in which they are run."""
+        parts = self.objective.parts(network.num_exits, network.num_classes)
+        return [(part, restart) for part in parts for restart in range(self.solver.restarts)]
 
     def check_fits(self, network: ExitNetwork) -> None:
         """Raises `InputError` if the objective names an exit that the network does not have."""
@@ -75,63 +75,36 @@ class Attack:
             policy: where samples leave, if the attacker knows it.
 
         Returns:
-            float32 `[B, H, W, C]`, ‖δ‖∞ ≤ ε, inside [0, 1].
-        """
-
-        def run(part, classes, part_seed):
-            return self.climb(network, part, images, labels, classes, part_seed, policy)
-
-        return self.search(network, images, labels, seed, policy, run)
-
-    def search(
-        self,
-        network: ExitNetwork,
-        images: tf.Tensor,
-        labels: tf.Tensor,
-        seed: tf.Tensor,
-        policy: EntropyPolicy | None,
-        run: Callable[[Part, tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]],
-    ) -> tf.Tensor:
-        """Keeps per sample the best of all parts and restarts; `run` makes one candidate.
-
-        The clean image is a candidate too, so that an attack never mends what was wrong before.
+            float32 `[B, H, W, C]`, inside the solver's ball and [0, 1].
         """
         clean_logits = network.logits(images)
-        best, best_rank = images, self._rank(clean_logits, labels, policy)
-        fold_in = tf.random.experimental.stateless_fold_in
-        for index, part in enumerate(self.objective.parts(network.num_exits, network.num_classes)):
-            classes = part.classes(clean_logits[: part.depth(network.num_exits)], labels)
-            for restart in range(self.solver.restarts):
-                part_seed = fold_in(fold_in(seed, index), restart)
-                candidate, rank = run(part, classes, part_seed)
-                better = rank > best_rank
-                best = tf.where(better[:, None, None, None], candidate, best)
-                best_rank = tf.where(better, rank, best_rank)
+        # The clean image is a candidate too, so that an attack never mends what was wrong before.
+        best, best_rank = images, self.rank(network, clean_logits, labels, policy)
+        for number, (part, _) in enumerate(self.runs(network)):
+            draw = batch_draw(fold_in(seed, number), tf.shape(images)[0])
+            aim = part.aim(clean_logits[: part.depth(network.num_exits)], labels, draw)
+            candidate = self.climb(network, part, self.solver, images, labels, aim, draw, policy)
+            rank = self.rank(network, network.logits(candidate), labels, policy)
+            better = rank > best_rank
+            best = tf.where(better[:, None, None, None], candidate, best)
+            best_rank = tf.where(better, rank, best_rank)
         return best
 
-    def climb(
-        self,
-        network: ExitNetwork,
-        part: Part,
-        images: tf.Tensor,
-        labels: tf.Tensor,
-        classes: tf.Tensor,
-        seed: tf.Tensor,
-        policy: EntropyPolicy | None,
-    ) -> tuple[tf.Tensor, tf.Tensor]:
-        """One run of the loop for one part: `(candidate, rank among candidates)`."""
+    def climb(self, network, part, solver, images, labels, aim, draw, policy) -> tf.Tensor:
+        """One run of the solver for one part; arguments as for `perturb`."""
         depth = part.depth(network.num_exits)
 
         def value(iterate):
             logits = network.logits(iterate, depth)
-            return part.loss(logits, classes, policy), fooled(logits, labels, policy)
+            reached = self.objective.reached(logits, labels, policy, network.num_exits)
+            return part.loss(logits, aim, policy), reached
 
-        candidate = ascend(self.solver, value, images, seed)
-        return candidate, self._rank(network.logits(candidate), labels, policy)
+        return solver.run(value, images, draw)
 
-    def _rank(self, logits: list, labels, policy):
-        score = self.objective.score(logits, labels, policy)
-        return rank_of(score, fooled(logits, labels, policy))
+    def rank(self, network, logits, labels, policy) -> tf.Tensor:
+        """What candidates are compared by, from all exits' logits: float64 `[B]`."""
+        reached = self.objective.reached(logits, labels, policy, network.num_exits)
+        return rank_of(self.objective.score(logits, labels, policy), reached)
 
     def __call__(
         self,
@@ -148,19 +121,34 @@ class Attack:
 class CompiledAttack:
     """An attack bound to a network; its loops are compiled at their first use.
 
+    A sample on which the goal is reached is left alone by the parts and restarts that follow. So an attack
+    on a weak network costs far less than one on a robust network.
+
     Args:
         attack: objective and solver.
         network: the network under attack.
+        loops: where compiled loops are kept. Attacks on the same network may share it: those that differ
+            in ε, or in PGD's steps, alone then compile once.
+
+    Attributes:
+        forward, backward: passes through the network so far, summed over samples; a pass that ends at an
+            early exit counts as one.
     """
 
-    def __init__(self, attack: Attack, network: ExitNetwork):
+    def __init__(self, attack: Attack, network: ExitNetwork, loops: dict | None = None):
         attack.check_fits(network)
         self.attack = attack
         self.network = network
-        self._climbs = {}
+        self.forward = self.backward = 0
+        self._loops = {} if loops is None else loops
 
     def __call__(
-        self, images: ArrayLike, labels: ArrayLike, thresholds: ArrayLike | None = None, seed: int = 0
+        self,
+        images: ArrayLike,
+        labels: ArrayLike,
+        thresholds: ArrayLike | None = None,
+        seed: int | Sequence[int] = 0,
+        samples: ArrayLike | None = None,
     ) -> tf.Tensor:
         """Attacks a batch.
 
@@ -168,10 +156,12 @@ class CompiledAttack:
             images: float32 `[B, H, W, C]` in [0, 1].
             labels: integers `[B]`.
             thresholds: entropies in nats `[N-1]`, as known to the attacker; `None` if unknown.
-            seed: the same seed gives the same result.
+            seed: one or several numbers; the same seed gives the same result.
+            samples: integers `[B]`, each sample's number in its data set, default 0 … B-1. What is drawn
+                for a sample depends on the seed and this number, not on its batch.
 
         Returns:
-            float32 `[B, H, W, C]`, ‖δ‖∞ ≤ ε, inside [0, 1].
+            float32 `[B, H, W, C]`, inside the solver's ball and [0, 1].
 
         Raises:
             InputError: if images, labels or thresholds do not fit the network, or the objective needs
@@ -182,47 +172,73 @@ class CompiledAttack:
                 f"The objective {self.attack.objective} needs the thresholds, which say where a "
                 "sample leaves. Received: none"
             )
-        images = tf.constant(check_images(images))
-        labels = tf.constant(check_labels(labels, len(images), self.network.num_classes))
-        known = (
-            [] if thresholds is None else [tf.constant(check_thresholds(thresholds, self.network.num_exits))]
-        )
-        policy = EntropyPolicy(*known) if known else None
+        images = check_images(images)
+        labels = check_labels(labels, len(images), self.network.num_classes)
+        samples = np.arange(len(images)) if samples is None else np.asarray(samples)
+        known = [] if thresholds is None else [check_thresholds(thresholds, self.network.num_exits)]
+        solver = self.attack.solver
+        settings = [np.asarray(getattr(solver, name)) for name in solver.settings]
+        settings = [each.astype(np.float32 if each.dtype.kind == "f" else np.int32) for each in settings]
+        path = np.atleast_1d(seed).tolist()
 
-        def run(part, classes, part_seed):
-            arguments = [images, labels, classes, part_seed, *known]
-            return self._compiled(part, arguments)(*arguments)
+        best = images.copy()
+        clean, best_rank, reached = self._call(self._judge, (), [images, labels], known)
+        self.forward += len(images)
+        for number, (part, _) in enumerate(self.attack.runs(self.network)):
+            standing = np.flatnonzero(~reached)
+            if not len(standing):
+                break
+            seeds = sample_seeds(samples[standing], *path, number)
+            # Here and not in the compiled loop, which all parts that differ in their aim alone share.
+            on_the_way = [clean[standing, each] for each in range(part.depth(self.network.num_exits))]
+            aim = part.aim(
+                list(map(tf.constant, on_the_way)), tf.constant(labels[standing]), sample_draw(seeds)
+            )
+            inputs = [images[standing], labels[standing], np.asarray(aim), seeds]
+            candidate, rank, now_reached = self._call(
+                self._climb_of(part), (part, solver.loop), inputs, [*settings, *known]
+            )
+            better = rank > best_rank[standing]
+            where = standing[better]
+            best[where], best_rank[where], reached[where] = (
+                candidate[better],
+                rank[better],
+                now_reached[better],
+            )
+            self._count(len(standing))
+        return tf.constant(best)
 
-        seed = tf.constant([seed, 0], tf.int64)
-        return self.attack.search(self.network, images, labels, seed, policy, run)
+    def _count(self, num_samples: int) -> None:
+        forward, backward = self.attack.solver.passes
+        self.forward += num_samples * (forward + 1)  # One more to judge the result.
+        self.backward += num_samples * backward
 
-    def _compiled(self, part: Part, arguments: list[tf.Tensor]):
-        """The part's loop for any batch size, compiled for arguments of these shapes."""
-        per_sample, per_call = arguments[:3], arguments[3:]
-        specs = [tf.TensorSpec([None, *each.shape[1:]], each.dtype) for each in per_sample]
-        specs += [tf.TensorSpec(each.shape, each.dtype) for each in per_call]
-        key = (part, *specs)
-        if key not in self._climbs:
+    def _judge(self, images, labels, thresholds=None):
+        policy = None if thresholds is None else EntropyPolicy(thresholds)
+        logits = self.network.logits(images)
+        rank = self.attack.rank(self.network, logits, labels, policy)
+        reached = self.attack.objective.reached(logits, labels, policy, self.network.num_exits)
+        return tf.stack(logits, axis=1), rank, reached
 
-            def climb(images, labels, classes, seed, thresholds=None):
-                known = None if thresholds is None else EntropyPolicy(thresholds)
-                return self.attack.climb(self.network, part, images, labels, classes, seed, known)
+    def _climb_of(self, part: Part):
+        solver = self.attack.solver
 
-            self._climbs[key] = tf.function(climb, autograph=False).get_concrete_function(*specs)
-        return self._climbs[key]
+        def climb(images, labels, aim, seeds, *known):
+            settings, thresholds = known[: len(solver.settings)], known[len(solver.settings) :]
+            policy = EntropyPolicy(*thresholds) if thresholds else None
+            tuned, draw = solver.with_settings(settings), sample_draw(seeds)
+            candidate = self.attack.climb(self.network, part, tuned, images, labels, aim, draw, policy)
+            return candidate, *self._judge(candidate, labels, *thresholds)[1:]
 
+        return climb
 
-def fooled(logits: list[tf.Tensor], labels: tf.Tensor, policy: EntropyPolicy | None) -> tf.Tensor:
-    """Whether the adaptive answer is wrong, bool `[B]`, as far as the exits given tell.
-
-    A sample that has not left at one of these exits is not counted as fooled, and no sample is
-    without a policy.
-    """
-    if policy is None:
-        return tf.zeros(tf.shape(labels), tf.bool)
-    left_at = policy.exit_of(logits)
-    stacked = tf.stack(logits, axis=1)
-    index = tf.minimum(left_at, len(logits)) - 1
-    answer = tf.argmax(tf.gather(stacked, index, axis=1, batch_dims=1), axis=-1)
-    wrong = answer != tf.cast(labels, answer.dtype)
-    return tf.logical_and(wrong, left_at <= len(logits))
+    def _call(self, function, key, per_sample: list[np.ndarray], known: list[np.ndarray]) -> list[np.ndarray]:
+        """Runs a function that was compiled, at its first use, for batches of any size."""
+        shapes = [(each.shape[1:], each.dtype) for each in per_sample] + [each.shape for each in known]
+        key = (self.attack.objective, *key, *shapes)
+        if key not in self._loops:
+            specs = [tf.TensorSpec([None, *each.shape[1:]], each.dtype) for each in per_sample]
+            specs += [tf.TensorSpec(each.shape, each.dtype) for each in known]
+            self._loops[key] = tf.function(function, autograph=False).get_concrete_function(*specs)
+        given = map(tf.constant, (*per_sample, *known))
+        return [each.numpy() for each in self._loops[key](*given)]

@@ -1,18 +1,17 @@
-"""What an attack maximises: losses over the exits of a network, apart from how they are climbed."""
+"""What an attack maximises, apart from how it is climbed: the paper's objectives and their kin."""
 
-import re
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import tensorflow as tf
 
+from rdi_keras.attacks.losses import cross_entropy
+from rdi_keras.attacks.randomness import Draw
 from rdi_keras.errors import InputError
 from rdi_keras.inference.policy import EntropyPolicy
 
-
-def cross_entropy(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-    """Cross-entropy per sample `[B]`, from logits `[B, C]`: softmax outputs would mask gradients."""
-    return tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
+# What an aim draws for; solvers use small numbers.
+EXITS = 100
 
 
 def mean_cross_entropy(logits: list[tf.Tensor], labels: tf.Tensor) -> tf.Tensor:
@@ -20,15 +19,40 @@ def mean_cross_entropy(logits: list[tf.Tensor], labels: tf.Tensor) -> tf.Tensor:
     return tf.add_n([cross_entropy(each, labels) for each in logits]) / len(logits)
 
 
+def fooled(logits: list[tf.Tensor], labels: tf.Tensor, policy: EntropyPolicy | None) -> tf.Tensor:
+    """Whether the adaptive answer is wrong, bool `[B]`, as far as the exits given tell.
+
+    A sample that has not left at one of these exits is not counted as fooled, and no sample is
+    without a policy.
+    """
+    if policy is None:
+        return tf.zeros(tf.shape(labels), tf.bool)
+    left_at = policy.exit_of(logits)
+    stacked = tf.stack(logits, axis=1)
+    index = tf.minimum(left_at, len(logits)) - 1
+    answer = tf.argmax(tf.gather(stacked, index, axis=1, batch_dims=1), axis=-1)
+    wrong = answer != tf.cast(labels, answer.dtype)
+    return tf.logical_and(wrong, left_at <= len(logits))
+
+
 @dataclass(frozen=True)
 class Objective(ABC):
-    """One or several losses that are maximised in turn, and the score that ranks their results."""
+    """One or several losses that are maximised in turn, when that has done, and how results are ranked."""
 
     needs_policy = False
 
     @abstractmethod
     def parts(self, num_exits: int, num_classes: int) -> list["Part"]:
         """The single losses to maximise one after the other; per sample the best result is kept."""
+
+    def reached(
+        self, logits: list[tf.Tensor], labels: tf.Tensor, policy: EntropyPolicy | None, num_exits: int
+    ) -> tf.Tensor:
+        """Whether the attack has what it wants, bool `[B]`, as far as the exits given tell.
+
+        Such a result beats all others, and no further part or restart is run on the sample.
+        """
+        return fooled(logits, labels, policy)
 
     def score(self, logits: list[tf.Tensor], labels: tf.Tensor, policy: EntropyPolicy | None) -> tf.Tensor:
         """Ranks the results of parts and restarts, `[B]`, from the logits of all exits."""
@@ -46,12 +70,15 @@ class Part(Objective):
         """The last exit (1-based) that the loss needs: nothing beyond it is run."""
         return num_exits
 
-    def classes(self, logits: list[tf.Tensor], labels: tf.Tensor) -> tf.Tensor:
-        """The class per sample `[B]` that the loss refers to, chosen once on the clean image."""
+    def aim(self, logits: list[tf.Tensor], labels: tf.Tensor, draw: Draw) -> tf.Tensor:
+        """What the loss refers to, chosen once on the clean image: integers, one row per sample.
+
+        The label, here; a class to be taken for, or an exit, elsewhere.
+        """
         return labels
 
     @abstractmethod
-    def loss(self, logits: list[tf.Tensor], classes: tf.Tensor, policy: EntropyPolicy | None) -> tf.Tensor:
+    def loss(self, logits: list[tf.Tensor], aim: tf.Tensor, policy: EntropyPolicy | None) -> tf.Tensor:
         """The value to maximise per sample, `[B]`, from the logits of exits 1 … depth."""
 
 
@@ -66,10 +93,10 @@ class Single(Part):
     exit_number: int | None = None
 
     def depth(self, num_exits: int) -> int:
-        return _checked_exit(self.exit_number or num_exits, num_exits)
+        return checked_exit(self.exit_number or num_exits, num_exits)
 
-    def loss(self, logits: list[tf.Tensor], classes: tf.Tensor, policy: EntropyPolicy | None) -> tf.Tensor:
-        return cross_entropy(logits[-1], classes)
+    def loss(self, logits: list[tf.Tensor], aim: tf.Tensor, policy: EntropyPolicy | None) -> tf.Tensor:
+        return cross_entropy(logits[-1], aim)
 
     def score(self, logits: list[tf.Tensor], labels: tf.Tensor, policy: EntropyPolicy | None) -> tf.Tensor:
         return cross_entropy(logits[(self.exit_number or len(logits)) - 1], labels)
@@ -82,8 +109,8 @@ class Single(Part):
 class Average(Part):
     """Maximise the mean of all exits' losses. Source: Hu et al. 2020, section 3.3."""
 
-    def loss(self, logits: list[tf.Tensor], classes: tf.Tensor, policy: EntropyPolicy | None) -> tf.Tensor:
-        return mean_cross_entropy(logits, classes)
+    def loss(self, logits: list[tf.Tensor], aim: tf.Tensor, policy: EntropyPolicy | None) -> tf.Tensor:
+        return mean_cross_entropy(logits, aim)
 
     def __str__(self):
         return "average"
@@ -101,93 +128,77 @@ class MaxAverage(Objective):
 
 
 @dataclass(frozen=True)
-class ExitAware(Part):
-    """Maximise the loss of the exit where the current iterate would really leave.
+class Ensemble(Part):
+    """Maximise the cross-entropy of the mean of all exits' probabilities, as of an ensemble of networks."""
 
-    The exit is decided anew at every step, with the thresholds known to the attacker.
-    """
-
-    needs_policy = True
-
-    def loss(self, logits: list[tf.Tensor], classes: tf.Tensor, policy: EntropyPolicy | None) -> tf.Tensor:
-        losses = tf.stack([cross_entropy(each, classes) for each in logits], axis=1)
-        return tf.gather(losses, policy.exit_of(logits) - 1, axis=1, batch_dims=1)
-
-    def score(self, logits: list[tf.Tensor], labels: tf.Tensor, policy: EntropyPolicy | None) -> tf.Tensor:
-        return self.loss(logits, labels, policy)
+    def loss(self, logits: list[tf.Tensor], aim: tf.Tensor, policy: EntropyPolicy | None) -> tf.Tensor:
+        log_probabilities = tf.stack([tf.nn.log_softmax(each) for each in logits], axis=0)
+        # The logarithm of a mean, without leaving logarithms, where tiny probabilities survive.
+        log_mean = tf.reduce_logsumexp(log_probabilities, axis=0)
+        return cross_entropy(log_mean, aim)
 
     def __str__(self):
-        return "exit_aware"
+        return "ensemble"
 
 
 @dataclass(frozen=True)
-class TargetedAt(Part):
-    """Minimise the cross-entropy of one wrong class at one exit: leave there, and be wrong.
+class RandomExit(Part):
+    """Maximise the loss of one exit, drawn at random for every sample: `max_average` at the cost of one."""
 
-    Attributes:
-        exit_number: k, 1-based.
-        rank: which wrong class, 0 for the one most likely at exit k on the clean image. It selects
-            the `classes` alone, so it takes no part in equality: all ranks share one compiled loop.
-    """
+    def aim(self, logits: list[tf.Tensor], labels: tf.Tensor, draw: Draw) -> tf.Tensor:
+        exits = tf.cast(draw([], EXITS) * len(logits), labels.dtype)
+        return tf.stack([labels, exits], axis=1)
 
-    exit_number: int
-    rank: int = field(compare=False)
-
-    def depth(self, num_exits: int) -> int:
-        return _checked_exit(self.exit_number, num_exits)
-
-    def classes(self, logits: list[tf.Tensor], labels: tf.Tensor) -> tf.Tensor:
-        not_the_label = tf.one_hot(labels, logits[-1].shape[-1], on_value=-1e9, off_value=0.0)
-        order = tf.argsort(logits[-1] + not_the_label, direction="DESCENDING")
-        return tf.cast(order[:, self.rank], labels.dtype)
-
-    def loss(self, logits: list[tf.Tensor], classes: tf.Tensor, policy: EntropyPolicy | None) -> tf.Tensor:
-        return -cross_entropy(logits[-1], classes)
+    def loss(self, logits: list[tf.Tensor], aim: tf.Tensor, policy: EntropyPolicy | None) -> tf.Tensor:
+        losses = tf.stack([cross_entropy(each, aim[:, 0]) for each in logits], axis=1)
+        return tf.gather(losses, aim[:, 1], axis=1, batch_dims=1)
 
     def __str__(self):
-        return f"targeted_at({self.exit_number}, {self.rank})"
+        return "random_exit"
 
 
 @dataclass(frozen=True)
-class TargetedExit(Objective):
-    """`TargetedAt` for every exit and every wrong class, or only the most likely wrong ones.
+class Targeted(Part):
+    """Minimise the cross-entropy of one wrong class at all exits alike.
 
     Attributes:
-        num_targets: how many wrong classes per exit, the most likely first; `None` for all of them,
-            at most `MAX_TARGETS`.
+        target: the class; `None` for the one most likely at the last exit of the clean image, label
+            excepted. A sample of that class itself is led away from it.
     """
 
-    num_targets: int | None = None
-    MAX_TARGETS = 9
+    target: int | None = None
 
-    def parts(self, num_exits: int, num_classes: int) -> list[Part]:
-        count = min(self.num_targets or self.MAX_TARGETS, num_classes - 1)
-        return [TargetedAt(number, rank) for number in range(1, num_exits + 1) for rank in range(count)]
+    def aim(self, logits: list[tf.Tensor], labels: tf.Tensor, draw: Draw) -> tf.Tensor:
+        likely = wrong_class(logits[-1], labels, rank=0)
+        if self.target is None:
+            return likely
+        if self.target >= logits[-1].shape[-1]:
+            raise InputError(
+                f"The attack names class {self.target}, but the model has classes 0 to "
+                f"{logits[-1].shape[-1] - 1}"
+            )
+        return tf.where(labels == self.target, likely, tf.cast(self.target, labels.dtype))
+
+    def loss(self, logits: list[tf.Tensor], aim: tf.Tensor, policy: EntropyPolicy | None) -> tf.Tensor:
+        return -mean_cross_entropy(logits, aim)
 
     def __str__(self):
-        return f"targeted_exit({self.num_targets})" if self.num_targets else "targeted_exit"
+        return "targeted" if self.target is None else f"targeted({self.target})"
 
 
-PLAIN = {str(each): each for each in (Single(), Average(), MaxAverage(), ExitAware(), TargetedExit())}
-WITH_NUMBER = {"single": Single, "targeted_exit": TargetedExit}
+def wrong_class(logits: tf.Tensor, labels: tf.Tensor, rank: int) -> tf.Tensor:
+    """The wrong class `[B]` of this rank in logits `[B, C]`: 0 for the most likely one."""
+    is_label = tf.one_hot(labels, logits.shape[-1], on_value=True, off_value=False)
+    order = tf.argsort(tf.where(is_label, logits.dtype.min, logits), direction="DESCENDING")
+    return tf.cast(order[:, rank], labels.dtype)
 
 
-def objective(name: str) -> Objective:
-    """Returns the objective of this name, e.g. `"average"`, `"single(2)"`, `"targeted_exit(2)"`.
+def checked_exit(number: int, num_exits: int) -> int:
+    """The number, if the model has such an exit.
 
     Raises:
-        InputError: if there is none of this name.
+        InputError: if it has not.
     """
-    if name in PLAIN:
-        return PLAIN[name]
-    match = re.fullmatch(r"(\w+)\(([1-9]\d*)\)", name)
-    if match and match[1] in WITH_NUMBER:
-        return WITH_NUMBER[match[1]](int(match[2]))
-    allowed = [*PLAIN, *(f"{name}(k)" for name in WITH_NUMBER)]
-    raise InputError(f"Unknown attack objective {name!r}. Allowed: {', '.join(allowed)}")
-
-
-def _checked_exit(number: int, num_exits: int) -> int:
     if number > num_exits:
         raise InputError(f"The attack names exit {number}, but the model has exits 1 to {num_exits}")
     return number

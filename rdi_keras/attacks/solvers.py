@@ -1,27 +1,152 @@
-"""How a loss is climbed inside the L∞ ball: one loop, and the steps that solvers take in it."""
+"""How a loss is climbed along its gradient: one loop, and the steps that solvers take in it."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import copy
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Self
 
 import tensorflow as tf
 
+from rdi_keras.attacks.balls import BALLS, Ball, parse_radius
+from rdi_keras.attacks.randomness import Draw
 from rdi_keras.errors import InputError
-from rdi_keras.names import parse_epsilon
+from rdi_keras.names import parse_epsilon, parse_length
 
 # The way through the ball that all steps together could go, in units of epsilon.
 REACH = 2.5
+# Maps images to `(loss [B], reached [B])`: what is climbed, and whether the attack's goal is reached.
+Value = Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
+
+
+class Solver(ABC):
+    """Climbs a loss from an image, inside a ball around it.
+
+    Attributes:
+        num_steps: steps of a run.
+        restarts: how often to start anew; per sample the best result is kept.
+        norm: of the ball: `linf`, `l2`, or another word where there is none.
+        ball: where candidates may lie; `None` for all of [0, 1].
+    """
+
+    num_steps: int
+    restarts: int
+    norm: str
+    ball: Ball | None
+    # Numbers that one compiled loop can take any value of.
+    settings: tuple[str, ...] = ()
+
+    @property
+    def loop(self) -> tuple:
+        """What a compiled loop depends on: solvers with the same `loop` can share it."""
+        shared = {*self.settings, "restarts"}
+        return type(self), *(getattr(self, each.name) for each in fields(self) if each.name not in shared)
+
+    def with_settings(self, values: Sequence[tf.Tensor]) -> Self:
+        """The same solver with tensors for the numbers that `settings` names."""
+        changed = copy.copy(self)
+        for name, value in zip(self.settings, values, strict=True):
+            object.__setattr__(changed, name, value)  # Past the checks, which a tensor cannot pass.
+        return changed
+
+    @abstractmethod
+    def run(self, value: Value, images: tf.Tensor, draw: Draw) -> tf.Tensor:
+        """One run, pure TensorFlow.
+
+        Args:
+            value: what to climb. A point that reaches the goal beats every one that does not; among
+                equals the larger loss wins.
+            images: float32 `[B, H, W, C]` in [0, 1].
+            draw: the only source of randomness.
+
+        Returns:
+            Per sample the best point met, inside the ball and [0, 1].
+        """
+
+    @property
+    @abstractmethod
+    def passes(self) -> tuple[int, int]:
+        """Forward and backward passes per sample of one run."""
+
+    def _check_counts(self) -> None:
+        if self.num_steps < 1 or self.restarts < 1:
+            raise InputError(
+                "An attack takes at least 1 step and at least 1 restart. Received: "
+                f"num_steps={self.num_steps}, restarts={self.restarts}"
+            )
+
+
+class GradientSolver(Solver):
+    """One loop for all solvers that follow the gradient; they say where to start and how to step."""
+
+    @abstractmethod
+    def start(self, images: tf.Tensor, draw: Draw) -> tf.Tensor:
+        """The first iterate."""
+
+    def memory(self, first: tf.Tensor) -> Any:
+        """What the solver remembers from step to step: tensors, or a named tuple of them."""
+        return ()
+
+    @abstractmethod
+    def step(
+        self,
+        number: tf.Tensor,
+        iterate: tf.Tensor,
+        loss: tf.Tensor,
+        gradient: tf.Tensor,
+        images: tf.Tensor,
+        memory: Any,
+    ) -> tuple[tf.Tensor, Any]:
+        """The next iterate and memory, from step number (from 0), iterate, its loss and gradient."""
+
+    def worth(self, loss: tf.Tensor, iterate: tf.Tensor, images: tf.Tensor) -> tf.Tensor:
+        """What iterates are compared by, `[B]`."""
+        return loss
+
+    def run(self, value: Value, images: tf.Tensor, draw: Draw) -> tf.Tensor:
+        def keep_better(best, best_rank, iterate, loss, reached):
+            rank = rank_of(self.worth(loss, iterate, images), reached)
+            better = rank > best_rank
+            return tf.where(better[:, None, None, None], iterate, best), tf.where(better, rank, best_rank)
+
+        def body(number, iterate, memory, best, best_rank):
+            with tf.GradientTape(watch_accessed_variables=False) as tape:
+                tape.watch(iterate)
+                loss, reached = value(iterate)
+            # A network that lets no gradient through is attacked all the same: from a random start.
+            gradient = tape.gradient(loss, iterate, unconnected_gradients="zero")
+            best, best_rank = keep_better(best, best_rank, iterate, loss, reached)
+            iterate, memory = self.step(number, iterate, loss, gradient, images, memory)
+            return number + 1, iterate, memory, best, best_rank
+
+        first = self.start(images, draw)
+        _, last, _, best, best_rank = tf.while_loop(
+            lambda number, *_: number < self.num_steps,
+            body,
+            (tf.constant(0), first, self.memory(first), first, no_rank(images)),
+            parallel_iterations=1,
+        )
+        best, _ = keep_better(best, best_rank, last, *value(last))
+        return best
+
+    @property
+    def passes(self) -> tuple[int, int]:
+        return self.num_steps + 1, self.num_steps
 
 
 @dataclass(frozen=True)
-class PGD:
-    """Projected gradient ascent on the sign of the gradient. Source: Madry et al., ICLR 2018.
+class PGD(GradientSolver):
+    """Projected gradient ascent along the steepest direction. Source: Madry et al., ICLR 2018.
 
     Attributes:
-        epsilon: radius of the L∞ ball, in pixel units (images lie in [0, 1]).
+        epsilon: radius of the ball, in pixel units (images lie in [0, 1]).
         num_steps: gradient steps.
         step_size: length of a step, in pixel units.
-        random_start: whether to start at a uniformly drawn point of the ball.
+        random_start: whether to start at a random point of the ball.
         restarts: how often to start anew; per sample the best result is kept.
+        norm: `linf` or `l2`.
+        momentum: μ, how much of the old direction stays (MI-FGSM); the gradients that add up are
+            scaled to a mean size of 1 per pixel. Source: Dong et al., CVPR 2018.
     """
 
     epsilon: float
@@ -29,91 +154,62 @@ class PGD:
     step_size: float
     random_start: bool = True
     restarts: int = 1
+    norm: str = "linf"
+    momentum: float = 0.0
+    settings = ("epsilon", "num_steps", "step_size")
 
     def __post_init__(self):
-        object.__setattr__(self, "epsilon", parse_epsilon(self.epsilon))
-        if self.num_steps < 1 or self.restarts < 1 or self.step_size < 0:
-            raise InputError(
-                "An attack takes at least 1 step, at least 1 restart and a step size of at least 0. "
-                f"Received: num_steps={self.num_steps}, restarts={self.restarts}, "
-                f"step_size={self.step_size}"
-            )
+        object.__setattr__(self, "epsilon", parse_radius(self.norm, self.epsilon))
+        object.__setattr__(self, "step_size", parse_length(self.step_size, "step_size"))
+        if self.momentum < 0:
+            raise InputError(f"momentum must be at least 0. Received: {self.momentum}")
+        self._check_counts()
 
-    def start(self, images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-        """The first iterate; `seed` is an integer tensor of shape `[2]`."""
-        if not self.random_start:
-            return images
-        noise = tf.random.stateless_uniform(tf.shape(images), seed, -self.epsilon, self.epsilon, images.dtype)
-        return self.project(images + noise, images)
+    @property
+    def ball(self) -> Ball:
+        return BALLS[self.norm](self.epsilon)
 
-    def step(self, iterate: tf.Tensor, gradient: tf.Tensor, images: tf.Tensor) -> tf.Tensor:
-        """The next iterate, inside the ball."""
-        return self.project(iterate + self.step_size * tf.sign(gradient), images)
+    def start(self, images: tf.Tensor, draw: Draw) -> tf.Tensor:
+        return self.ball.random_point(images, draw) if self.random_start else images
 
-    def project(self, candidate: tf.Tensor, images: tf.Tensor) -> tf.Tensor:
-        """Clips to the ball around the images and to [0, 1]."""
-        candidate = tf.clip_by_value(candidate, images - self.epsilon, images + self.epsilon)
-        return tf.clip_by_value(candidate, 0.0, 1.0)
+    def memory(self, first: tf.Tensor) -> tf.Tensor | tuple:
+        return tf.zeros_like(first) if self.momentum else ()
+
+    def step(self, number, iterate, loss, gradient, images, memory):
+        if self.momentum:
+            size = tf.reduce_mean(tf.abs(gradient), axis=(1, 2, 3), keepdims=True)
+            memory = self.momentum * memory + tf.math.divide_no_nan(gradient, size)
+            gradient = memory
+        return self.ball.project(iterate + self.step_size * self.ball.steepest(gradient), images), memory
 
 
-def fgsm(epsilon: float) -> PGD:
+def pgd(epsilon: float | str, num_steps: int, restarts: int = 1, norm: str = "linf") -> PGD:
+    """PGD from random starts, with steps that together could go 2.5 times the radius."""
+    radius = parse_radius(norm, epsilon)
+    return PGD(radius, num_steps, REACH * radius / num_steps, restarts=restarts, norm=norm)
+
+
+def fgsm(epsilon: float | str) -> PGD:
     """One full step from the image itself. Source: Goodfellow et al., ICLR 2015."""
     return PGD(epsilon, num_steps=1, step_size=parse_epsilon(epsilon), random_start=False)
 
 
-def ascend(
-    solver: PGD,
-    value: Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]],
-    images: tf.Tensor,
-    seed: tf.Tensor,
-) -> tf.Tensor:
-    """Climbs and returns, per sample, the best iterate met.
-
-    Args:
-        solver: gives the start and the steps.
-        value: maps images to `(loss [B], fooled [B])`. An iterate with `fooled` beats every one
-            without; among equals the larger loss wins.
-        images: the clean images, float32 `[B, H, W, C]`.
-        seed: integer tensor `[2]`, the only source of randomness.
-
-    Returns:
-        Images of the same shape, inside the ball and [0, 1].
-    """
-
-    def keep_better(
-        best: tf.Tensor, best_rank: tf.Tensor, iterate: tf.Tensor, loss: tf.Tensor, fooled: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor]:
-        rank = rank_of(loss, fooled)
-        better = rank > best_rank
-        return tf.where(better[:, None, None, None], iterate, best), tf.where(better, rank, best_rank)
-
-    def body(
-        step: tf.Tensor, iterate: tf.Tensor, best: tf.Tensor, best_rank: tf.Tensor
-    ) -> tuple[tf.Tensor, ...]:
-        with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch(iterate)
-            loss, fooled = value(iterate)
-        gradient = tape.gradient(loss, iterate)
-        best, best_rank = keep_better(best, best_rank, iterate, loss, fooled)
-        return step + 1, solver.step(iterate, gradient, images), best, best_rank
-
-    first = solver.start(images, seed)
-    nothing = tf.fill(tf.shape(images)[:1], tf.constant(tf.float64.min, tf.float64))
-    _, last, best, best_rank = tf.while_loop(
-        lambda step, *_: step < solver.num_steps,
-        body,
-        (tf.constant(0), first, first, nothing),
-        parallel_iterations=1,
-    )
-    best, _ = keep_better(best, best_rank, last, *value(last))
-    return best
+def mi_fgsm(epsilon: float | str, num_steps: int = 10) -> PGD:
+    """Momentum iterative FGSM from the image itself, μ = 1. Source: Dong et al., CVPR 2018, section 3."""
+    radius = parse_epsilon(epsilon)
+    return PGD(radius, num_steps, radius / num_steps, random_start=False, momentum=1.0)
 
 
-def rank_of(loss: tf.Tensor, fooled: tf.Tensor) -> tf.Tensor:
-    """Orders candidates: those that fool the network first, then by loss. float64 `[B]`.
+def no_rank(images: tf.Tensor) -> tf.Tensor:
+    """A rank per sample, float64 `[B]`, that every point beats."""
+    return tf.fill(tf.shape(images)[:1], tf.constant(tf.float64.min, tf.float64))
+
+
+def rank_of(loss: tf.Tensor, reached: tf.Tensor) -> tf.Tensor:
+    """Orders candidates: those that reach the goal first, then by loss. float64 `[B]`.
 
     A loss that is no number ranks nowhere: no comparison with it holds.
     """
     # The arctangent rises and stays within ±π/2, so no loss makes up for 4. In float64 it tells
     # neighbouring float32 losses apart, unless they are very small or very large (1e-7, 1e7).
-    return tf.atan(tf.cast(loss, tf.float64)) + 4.0 * tf.cast(fooled, tf.float64)
+    return tf.atan(tf.cast(loss, tf.float64)) + 4.0 * tf.cast(reached, tf.float64)

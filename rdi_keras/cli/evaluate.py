@@ -13,8 +13,12 @@ from rdi_keras.runs import RunFolder
 if TYPE_CHECKING:  # Importing it for real loads TensorFlow.
     from rdi_keras.data import Dataset
 
-DESCRIPTION = "Measure a trained run on the test part: report.json, report.md, figures, a table."
+DESCRIPTION = (
+    "Measure a trained run on the test part: report.json, report.md, figures, a table. Interrupted, the same "
+    "command goes on where it stopped."
+)
 PARTS = ("test", "calibration")
+ALL = "all"
 
 
 @command
@@ -28,6 +32,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--suite", type=str | None, help="attack list; default: the run's own")
     parser.add_argument("--epsilon", type=str | None, help="budget; default: the run's own")
     parser.add_argument("--limit", type=int | None, help="only the first so many test samples")
+    parser.add_argument("--batch_size", type=int | None, help="samples attacked at once")
+    parser.add_argument("--curve_samples", type=int | None, help="samples for the curves; 0 for none")
+    parser.add_argument(
+        "--second_opinions",
+        type=list[str] | None,
+        help="attacks of other libraries, e.g. [cleverhans_pgd,foolbox_pgd], or [all]",
+    )
+    parser.add_argument("--opinion_samples", type=int | None, help="samples that those are run on")
     parser.add_argument("--data_dir", type=str | None, help="folder of prepared TFDS sets")
     arguments = parse(parser, argv)
 
@@ -39,21 +51,18 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     run = RunFolder.open(arguments.run)
     config = load_config((run.path / CONFIG_FILE).read_text())
-    targets = {
-        "part": config.evaluation,
-        "suite": config.evaluation,
-        "limit": config.evaluation,
-        "epsilon": config,
-        "data_dir": config.data,
-    }
-    for name, target in targets.items():
-        if arguments[name] is not None:
-            setattr(target, name, arguments[name])
+    for name, value in vars(arguments).items():
+        target = {"epsilon": config, "data_dir": config.data}.get(name, config.evaluation)
+        if value is not None and name != "run":
+            setattr(target, name, value)
     evaluate_run(run, config, load_data(config))
 
 
 def evaluate_run(run: RunFolder, config: Config, dataset: "Dataset") -> dict:
     """Attacks the run's model and twin; prints the report and, for the test part, writes it.
+
+    Finished batches are kept in the run folder until the report is written, so that an interrupted evaluation
+    goes on where it stopped.
 
     Args:
         run: a finished `RunFolder`.
@@ -64,64 +73,117 @@ def evaluate_run(run: RunFolder, config: Config, dataset: "Dataset") -> dict:
         The report.
 
     Raises:
-        InputError: if part or suite are unknown, or model and data do not fit each other.
+        InputError: if part, suite or second opinions are unknown, or model and data do not fit each other.
     """
     import dataclasses
 
     from rich.console import Console
 
     from rdi_keras import evaluation
+    from rdi_keras.evaluation import second_opinions
     from rdi_keras.inference import cost_table
     from rdi_keras.metadata import Metadata
     from rdi_keras.names import parse_epsilon
     from rdi_keras.runs import TWIN_FILE, load_model
 
     metadata = dataclasses.replace(Metadata.read(run.path), epsilon=config.epsilon)
-    attacks = evaluation.suite(config.evaluation.suite, parse_epsilon(config.epsilon))
+    wanted, epsilon = config.evaluation, parse_epsilon(config.epsilon)
+    suite = evaluation.suite(wanted.suite, epsilon)
+    opinions = list(second_opinions.OPINIONS) if ALL in wanted.second_opinions else wanted.second_opinions
+    second_opinions.check(opinions)
     model, calibration = run.load_model(), run.read_calibration()
     _check_fits(model, dataset)
-    part = config.evaluation.part
-    if part not in PARTS:
-        raise InputError(f"Unknown part {part!r}. Allowed: {', '.join(PARTS)}")
-    samples = getattr(dataset, part).first(config.evaluation.limit)
+    if wanted.part not in PARTS:
+        raise InputError(f"Unknown part {wanted.part!r}. Allowed: {', '.join(PARTS)}")
+    samples = getattr(dataset, wanted.part).first(wanted.limit)
     twin_path = run.path / TWIN_FILE
-    twin = load_model(twin_path) if twin_path.exists() else None
+    networks = {"model": model} | ({"one-exit twin": load_model(twin_path)} if twin_path.exists() else {})
+    thresholds = {title: network.thresholds.numpy() for title, network in networks.items()}
 
-    def outcomes_of(network, title):
-        with _progress(title, samples, config.evaluation.batch_size, attacks) as on_batch:
-            return evaluation.run_conditions(
+    about = {
+        "model": metadata.model_digest,
+        "package": metadata.package_version,
+        "data": [dataset.name, wanted.part, len(samples)],
+        "suite": [f"{entry.name}: {entry.attack} on {entry.on}" for entry in suite],
+        "batch_size": wanted.batch_size,
+        "seed": config.seed,
+    }
+    shelves = {
+        title: evaluation.FolderShelf(run.evaluation_path, {**about, "network": title}) for title in networks
+    }
+    if wanted.part == "test" and not len(shelves["model"]):
+        run.count_test_evaluation(metadata.model_digest, wanted.suite)
+
+    measured, loops = {}, {}
+    for title, network in networks.items():
+        with _progress(title, len(samples), [entry.name for entry in suite]) as on_batch:
+            conditions = evaluation.run_suite(
                 network,
-                network.thresholds.numpy(),
+                thresholds[title],
                 samples,
-                attacks,
-                config.evaluation.batch_size,
+                suite,
+                wanted.batch_size,
                 config.seed,
+                shelves[title],
                 on_batch,
+                loops.setdefault(title, {}),
             )
+        measured[title] = conditions, cost_table(network)
 
-    if part == "test":
-        run.count_test_evaluation(metadata.model_digest, config.evaluation.suite)
-    outcomes = outcomes_of(model, "model")
+    with _status("looking for signs that the figures are not to be believed"):
+        flags = evaluation.find_flags(
+            model,
+            thresholds["model"],
+            samples,
+            epsilon,
+            measured["model"][0],
+            networks.get("one-exit twin"),
+            config.seed,
+            loops["model"],
+        )
+    curves = None
+    if wanted.curve_samples and epsilon:
+        with _points() as on_point:
+            curves = evaluation.measure_curves(
+                model,
+                thresholds["model"],
+                samples.first(wanted.curve_samples),
+                measured["model"][1],
+                epsilon,
+                config.seed,
+                wanted.batch_size,
+                on_point,
+                loops["model"],
+            )
+    answers = None
+    if opinions:
+        with _status(f"second opinions: {', '.join(opinions)}"):
+            few = samples.first(wanted.opinion_samples)
+            answers = second_opinions.ask(opinions, model, few, thresholds["model"], epsilon, config.seed)
+
     report = evaluation.build_report(
         metadata,
         dataset,
-        part,
+        wanted.part,
         len(samples),
-        config.evaluation.suite,
+        wanted.suite,
         config.seed,
         calibration,
         run.test_evaluations,
-        outcomes,
-        cost_table(model),
-        {name: list(attack.passes(model.num_exits, model.num_classes)) for name, attack in attacks.items()},
-        twin and (outcomes_of(twin, "one-exit twin"), cost_table(twin)),
+        measured["model"],
+        measured.get("one-exit twin"),
+        flags,
+        curves,
+        answers,
     )
-    if part == "test":
+    if wanted.part == "test":
         _write(report, run.path)
+    for shelf in shelves.values():
+        shelf.clear()
     console = Console()
     console.print(evaluation.rich_table(report))
-    total = [len(samples) * sum(each) for each in zip(*report["passes_per_sample"].values(), strict=True)]
-    console.print(f"passes through the model: {total[0]:,} forward, {total[1]:,} backward")
+    for line in evaluation.remarks(report):
+        console.print(line)
     return report
 
 
@@ -145,22 +207,51 @@ def _check_fits(model, dataset) -> None:
         )
 
 
-def _progress(title: str, samples, batch_size: int, attacks):
+def _progress(title: str, num_samples: int, attacks: list[str]):
     """A context that shows a bar, and gives the function that moves it on after a batch."""
     import contextlib
-    import math
+
+    from rich.progress import Progress
+
+    conditions = ["clean", *attacks]
+
+    @contextlib.contextmanager
+    def shown():
+        with Progress(transient=True) as progress:
+            task = progress.add_task(title, total=len(conditions) * num_samples)
+            done = dict.fromkeys(conditions, 0)
+
+            def on_batch(condition: str, size: int) -> None:
+                done[condition] += size
+                # Attacks before this one are over, however few samples they were run on.
+                completed = conditions.index(condition) * num_samples + done[condition]
+                progress.update(task, completed=completed, description=f"{title}: {condition}")
+
+            yield on_batch
+
+    return shown()
+
+
+def _points():
+    """As `_progress`, for the points of the curves."""
+    import contextlib
 
     from rich.progress import Progress
 
     @contextlib.contextmanager
     def shown():
-        batches = math.ceil(len(samples) / batch_size) * (len(attacks) + 1)
         with Progress(transient=True) as progress:
-            task = progress.add_task(title, total=batches)
+            task = progress.add_task("curves", total=None)
 
-            def on_batch(condition: str) -> None:
-                progress.update(task, advance=1, description=f"{title}: {condition}")
+            def on_point(curve: str, done: int, planned: int) -> None:
+                progress.update(task, completed=done, total=planned, description=f"curves: {curve}")
 
-            yield on_batch
+            yield on_point
 
     return shown()
+
+
+def _status(text: str):
+    from rich.console import Console
+
+    return Console().status(text)

@@ -30,11 +30,12 @@ def export_run(run: RunFolder, folder: Path) -> Path:
     Raises:
         InputError: if the run has no report, or its report is about another model.
     """
-    from rdi_keras.evaluation import FIGURES, JSON_FILE, MARKDOWN_FILE, read_report
+    from rdi_keras.evaluation import JSON_FILE, MARKDOWN_FILE, figure_names, read_report
     from rdi_keras.metadata import Metadata
     from rdi_keras.serving import export_saved_model
 
     metadata = Metadata.read(run.path)
-    read_report(run.path, metadata)
-    files = [run.path / name for name in (JSON_FILE, MARKDOWN_FILE, *FIGURES) if (run.path / name).exists()]
+    report = read_report(run.path, metadata)
+    names = [JSON_FILE, MARKDOWN_FILE, *figure_names(report)]
+    files = [run.path / name for name in names if (run.path / name).exists()]
     return export_saved_model(run.load_model(), metadata, folder, files)

@@ -1,25 +1,43 @@
 """The attack suite and the report that is made of it."""
 
-from rdi_keras.evaluation.figures import FIGURES, write_figures
-from rdi_keras.evaluation.outcome import Outcome, judge, run_conditions, worst_of
+from rdi_keras.evaluation.cascade import Batch, Conditions, Shelf, run_suite
+from rdi_keras.evaluation.curves import measure_curves
+from rdi_keras.evaluation.figures import FIGURES, figure_names, write_figures
+from rdi_keras.evaluation.flags import find_flags
+from rdi_keras.evaluation.intervals import wilson
+from rdi_keras.evaluation.outcome import Outcome, efficacy, judge, worst_of
 from rdi_keras.evaluation.report import JSON_FILE, build_report, read_report, validate, write_report
-from rdi_keras.evaluation.suite import SUITES, suite
-from rdi_keras.evaluation.tables import MARKDOWN_FILE, markdown, rich_table
+from rdi_keras.evaluation.shelf import FolderShelf
+from rdi_keras.evaluation.suite import EVERYONE, STANDING, SUITES, Entry, suite
+from rdi_keras.evaluation.tables import MARKDOWN_FILE, markdown, remarks, rich_table
 
 __all__ = [
+    "EVERYONE",
     "FIGURES",
     "JSON_FILE",
     "MARKDOWN_FILE",
+    "STANDING",
     "SUITES",
+    "Batch",
+    "Conditions",
+    "Entry",
+    "FolderShelf",
     "Outcome",
+    "Shelf",
     "build_report",
+    "efficacy",
+    "figure_names",
+    "find_flags",
     "judge",
     "markdown",
+    "measure_curves",
     "read_report",
+    "remarks",
     "rich_table",
-    "run_conditions",
+    "run_suite",
     "suite",
     "validate",
+    "wilson",
     "worst_of",
     "write_figures",
     "write_report",

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from rdi_keras.evaluation.curve_figures import curve_figure_names, write_curve_figures
 from rdi_keras.names import exit_names
 
 if TYPE_CHECKING:
@@ -12,14 +13,27 @@ if TYPE_CHECKING:
 
 
 def write_figures(report: dict, folder: Path) -> list[str]:
-    """Writes the report's figures into a folder and returns their file names, those of `FIGURES`."""
+    """Writes the report's figures into a folder, and with curves their interactive page beside them.
+
+    Returns:
+        The file names of the figures, as `figure_names`.
+    """
     from matplotlib.figure import Figure
 
     for name, draw in FIGURES.items():
         figure = Figure(figsize=(8, 4), layout="constrained")
         draw(figure.subplots(), report)
         figure.savefig(folder / name, dpi=120)
-    return list(FIGURES)
+    if report["curves"]:
+        write_curve_figures(
+            report["curves"], f"{report['dataset']} {report['split'].partition('[')[0]}", folder
+        )
+    return figure_names(report)
+
+
+def figure_names(report: dict) -> list[str]:
+    """The file names of a report's figures."""
+    return [*FIGURES, *(curve_figure_names(report["curves"]) if report["curves"] else [])]
 
 
 def _accuracy(axes: "Axes", report: dict) -> None:

@@ -1,20 +1,13 @@
-"""What attacks do to a network: outcomes per sample, and their summary."""
+"""What became of the samples under one condition, and its summary."""
 
-import functools
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from rdi_keras.attacks import Attack, CompiledAttack, ExitNetwork
-from rdi_keras.data import Split
+from rdi_keras.attacks import ExitNetwork
+from rdi_keras.evaluation.intervals import wilson
 from rdi_keras.inference import CostTable, EntropyPolicy
-
-# Rounding of float32 sums may carry a pixel this far over the edge of the ball.
-BALL_TOLERANCE = 1e-6
-# Between the seeds of two attacks; more than any set has samples, so that no two batches share one.
-SEED_STRIDE = 1_000_003
 
 
 @dataclass(frozen=True)
@@ -34,19 +27,51 @@ class Outcome:
     def summary(self, cost: CostTable) -> dict:
         """A condition as `report.json` holds it; MACs are cumulative.
 
-        `saving_own_branch_only` is what the saving would be if heads passed on the way were free.
+        `interval` is the 95 % Wilson interval of the accuracy; `saving_own_branch_only` what the saving
+        would be if heads passed on the way were free.
         """
         macs = np.asarray(cost.cumulative)[self.exit - 1]
         own_branch_only = np.asarray(cost.own_branch_only)[self.exit - 1]
         shares = np.bincount(self.exit, minlength=len(cost.heads) + 1)[1:] / len(self.exit)
         return {
             "accuracy": float(self.correct.mean()),
+            "interval": list(wilson(int(self.correct.sum()), len(self.correct))),
             "mean_macs": float(macs.mean()),
             "saving": float(1 - macs.mean() / cost.backbone),
             "saving_own_branch_only": float(1 - own_branch_only.mean() / cost.backbone),
+            "efficacy": efficacy(float(macs.mean()), cost),
             "exit_shares": shares.tolist(),
             "accuracy_per_exit": self.correct_per_exit.mean(axis=0).tolist(),
         }
+
+    def take(self, index: np.ndarray) -> "Outcome":
+        """The outcome of the samples at these positions."""
+        return Outcome(*(getattr(self, each.name)[index] for each in fields(self)))
+
+    def put(self, index: np.ndarray, other: "Outcome") -> "Outcome":
+        """The same outcome, but for the samples at these positions, which have the other one."""
+        changed = []
+        for each in fields(self):
+            values = getattr(self, each.name).copy()
+            values[index] = getattr(other, each.name)
+            changed.append(values)
+        return Outcome(*changed)
+
+    @classmethod
+    def joined(cls, parts: list["Outcome"]) -> "Outcome":
+        """Outcomes of several batches, one after the other."""
+        return cls(*(np.concatenate([getattr(part, each.name) for part in parts]) for each in fields(cls)))
+
+
+def efficacy(mean_macs: float, cost: CostTable) -> float:
+    """How early samples leave: 1 if all leave at the first exit, 0 if all leave at the last one.
+
+    It is the area under the share of samples that has left against the compute spent, between the costs
+    of the first and the last exit; with one exit it is 0. Source: Hong et al. (DeepSloth), ICLR 2021
+    (arXiv:2010.02432), section 3, whose axis starts at no compute instead.
+    """
+    first, last = cost.cumulative[0], cost.cumulative[-1]
+    return (last - mean_macs) / (last - first) if last > first else 0.0
 
 
 def worst_of(clean: Outcome, attacked: list[Outcome]) -> Outcome:
@@ -73,62 +98,3 @@ def judge(network: ExitNetwork, images: np.ndarray, labels: np.ndarray, threshol
         exit=np.asarray(exits),
         correct_per_exit=per_exit == np.asarray(labels)[:, None],
     )
-
-
-def run_conditions(
-    network: ExitNetwork,
-    thresholds: ArrayLike,
-    data: Split,
-    attacks: dict[str, Attack],
-    batch_size: int = 250,
-    seed: int = 0,
-    on_batch: Callable[[str], None] = lambda condition: None,
-) -> dict[str, Outcome]:
-    """Judges a network clean, under each attack, and in the worst case.
-
-    An attack is not trusted: what it returns must lie inside the ball and is judged anew.
-
-    Args:
-        network: under attack; in inference mode.
-        thresholds: `[N-1]` in nats, known to the attacker.
-        data: the samples.
-        attacks: condition names and attacks.
-        batch_size: samples attacked at once.
-        seed: every attack and batch gets a seed of its own from it.
-        on_batch: called after each batch with the condition's name.
-
-    Returns:
-        `clean`, each attack's name and `worst_case`, mapped to outcomes.
-    """
-    starts = range(0, len(data), batch_size)
-
-    def run(condition: str, make_images: Callable[[Split, int], np.ndarray]) -> Outcome:
-        parts = []
-        for start in starts:
-            batch = data.take(slice(start, start + batch_size))
-            parts.append(judge(network, make_images(batch, start), batch.labels, thresholds))
-            on_batch(condition)
-        fields = ([getattr(part, name) for part in parts] for name in Outcome.__annotations__)
-        return Outcome(*map(np.concatenate, fields))
-
-    outcomes = {"clean": run("clean", lambda batch, start: batch.images)}
-    for index, (name, attack) in enumerate(attacks.items()):
-        compiled = CompiledAttack(attack, network)
-        perturb = functools.partial(_perturb, compiled, thresholds, seed + SEED_STRIDE * index)
-        outcomes[name] = run(name, perturb)
-    outcomes["worst_case"] = worst_of(outcomes["clean"], [outcomes[name] for name in attacks])
-    return outcomes
-
-
-def _perturb(
-    compiled: CompiledAttack, thresholds: ArrayLike, seed: int, batch: Split, start: int
-) -> np.ndarray:
-    adversarial = compiled(batch.images, batch.labels, thresholds, seed + start).numpy()
-    epsilon = compiled.attack.solver.epsilon
-    distance = np.abs(adversarial - batch.images).max()
-    if not (distance <= epsilon + BALL_TOLERANCE and 0 <= adversarial.min() <= adversarial.max() <= 1):
-        raise ArithmeticError(
-            f"The attack {compiled.attack} left its ball: distance {distance}, epsilon {epsilon}, "
-            f"values {adversarial.min()} to {adversarial.max()}"
-        )
-    return adversarial

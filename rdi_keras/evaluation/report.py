@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rdi_keras.data import Dataset
 from rdi_keras.errors import InputError
-from rdi_keras.evaluation.outcome import Outcome
+from rdi_keras.evaluation.cascade import Conditions
 from rdi_keras.inference import CostTable
 from rdi_keras.metadata import Metadata
 
@@ -24,10 +24,11 @@ def build_report(
     seed: int,
     calibration: dict,
     test_evaluations: int,
-    outcomes: dict[str, Outcome],
-    cost: CostTable,
-    passes: dict[str, list[int]],
-    twin: tuple[dict[str, Outcome], CostTable] | None,
+    model: tuple[Conditions, CostTable],
+    twin: tuple[Conditions, CostTable] | None,
+    flags: list[dict],
+    curves: dict | None = None,
+    second_opinions: dict | None = None,
 ) -> dict:
     """Puts a report together and checks it against the schema.
 
@@ -40,11 +41,13 @@ def build_report(
         seed: of the attacks.
         calibration: how the thresholds were chosen, and what they do on calibration data.
         test_evaluations: how often the test part has been looked at in this run folder.
-        outcomes: of `run_conditions`.
-        cost: of the model.
-        passes: condition → forward and backward passes per sample.
-        twin: outcomes and cost of the backbone with one exit, if there is one.
+        model: what the suite did to the model, and its cost.
+        twin: the same of the backbone with one exit, if there is one.
+        flags: of `find_flags`.
+        curves: of `measure_curves`.
+        second_opinions: of attacks from other libraries.
     """
+    conditions, cost = model
     report = {
         "schema_version": SCHEMA_VERSION,
         "dataset": dataset.name,
@@ -62,22 +65,32 @@ def build_report(
         "macs_per_exit": cost.cumulative,
         "macs_per_exit_own_branch_only": cost.own_branch_only,
         "macs_backbone": cost.backbone,
-        "passes_per_sample": passes,
-        "conditions": {name: each.summary(cost) for name, each in outcomes.items()},
+        "conditions": _summaries(conditions, cost),
         "baseline": None,
+        "flags": flags,
+        "curves": curves,
+        "second_opinions": second_opinions,
         "calibration": calibration,
         "test_evaluations": test_evaluations,
     }
     if twin is not None:
-        twin_outcomes, twin_cost = twin
+        twin_conditions, twin_cost = twin
         report["baseline"] = {
             "thresholds": [],
             "macs_per_exit": twin_cost.cumulative,
             "macs_backbone": twin_cost.backbone,
-            "conditions": {name: each.summary(twin_cost) for name, each in twin_outcomes.items()},
+            "conditions": _summaries(twin_conditions, twin_cost),
         }
     validate(report)
     return report
+
+
+def _summaries(conditions: Conditions, cost: CostTable) -> dict:
+    summaries = {name: each.summary(cost) for name, each in conditions.outcomes.items()}
+    for name, attacked in conditions.attacked.items():
+        forward, backward = conditions.passes[name]
+        summaries[name] |= {"attacked": attacked, "forward_passes": forward, "backward_passes": backward}
+    return summaries
 
 
 @functools.cache

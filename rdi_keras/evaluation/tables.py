@@ -8,13 +8,17 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 MARKDOWN_FILE = "report.md"
-HEADER = ["condition", "acc. %", "twin %", "MACs", "saved %", "exits %", "alone %"]
+# Left out where a terminal's width is short of room.
+WIDE = {"MACs", "alone %"}
+HEADER = ["condition", "on", "acc. %", "95 %", "twin %", "MACs", "saved %", "exits %", "alone %"]
 
 LEGEND = (
-    "Accuracy under an attack is the ATA. MACs: mean per sample. Exits: the share of samples that leaves at "
-    "each. Alone: accuracy if every sample left at that exit. The twin is the same backbone with its last "
-    "exit only, trained and attacked alike. Worst case: a sample counts as right only if it is right clean "
-    "and under every attack; its cost is the largest that any attack caused."
+    "Accuracy under an attack is the ATA, with its 95 % Wilson interval. On: how many samples the attack was "
+    "run on; where fewer than all, they are those that were right under everything above, and the others "
+    "count as they were broken. MACs: mean per sample. Exits: the share of samples that leaves at each. "
+    "Alone: accuracy if every sample left at that exit. The twin is the same backbone with its last exit "
+    "only, trained and attacked alike. Worst case: a sample counts as right only if it is right clean and "
+    "under every attack; its cost is the largest that any attack caused."
 )
 
 
@@ -32,7 +36,9 @@ def report_rows(report: dict) -> list[list[str]]:
     return [
         [
             _label(name),
+            f"{condition.get('attacked', report['n']):,}",
             f"{100 * condition['accuracy']:.1f}",
+            "–".join(f"{100 * each:.1f}" for each in condition["interval"]),
             f"{100 * twin[name]['accuracy']:.1f}" if name in twin else "–",
             f"{condition['mean_macs']:,.0f}",
             f"{100 * condition['saving']:.1f}",
@@ -67,16 +73,68 @@ def three_wins(report: dict) -> list[str]:
     ]
 
 
+def remarks(report: dict) -> list[str]:
+    """What the table does not show: doubts, slowdown, other libraries' attacks, passes; one line each."""
+    doubts = [f"NOT TO BE BELIEVED ({each['name']}): {each['message']}" for each in report["flags"]]
+    return [
+        *(doubts or ["No sign of masked gradients or of attacks that are too weak was found"]),
+        *slowdown_lines(report),
+        *second_opinion_lines(report),
+        passes_line(report),
+    ]
+
+
+def passes_line(report: dict) -> str:
+    """How many passes through model and twin the attacks took."""
+    networks = {"the model": report} | ({"the twin": report["baseline"]} if report["baseline"] else {})
+    counts = []
+    for network, part in networks.items():
+        forward, backward = (
+            sum(each.get(f"{kind}_passes", 0) for each in part["conditions"].values())
+            for kind in ("forward", "backward")
+        )
+        counts.append(f"{forward:,} forward and {backward:,} backward through {network}")
+    return f"Passes, summed over samples and attacks: {', '.join(counts)}"
+
+
+def slowdown_lines(report: dict) -> list[str]:
+    """What the slowdown attacks of the suite did to how early samples leave."""
+    clean = report["conditions"]["clean"]
+    return [
+        f"Efficacy (1: all leave at the first exit, 0: all at the last) {clean['efficacy']:.2f} clean, "
+        f"{each['efficacy']:.2f} under `{name}`"
+        for name, each in report["conditions"].items()
+        if name.startswith("slowdown") and len(report["macs_per_exit"]) > 1
+    ]
+
+
+def second_opinion_lines(report: dict) -> list[str]:
+    """What other libraries' attacks found, one line each; those with another threat model say so."""
+    lines = []
+    for name, each in (report["second_opinions"] or {}).items():
+        line = (
+            f"Second opinion `{name}` ({each['library']} {each['version']}, {each['threat_model']}): "
+            f"{_percent(each['accuracy'])} of {each['num_samples']} samples right, clean "
+            f"{_percent(each['clean_accuracy'])}"
+        )
+        if "accuracy_in_budget" in each:
+            accuracy = _percent(each["accuracy_in_budget"])
+            line += f"; no part of the worst case: {accuracy} within L2 {each['l2_budget']}"
+        lines.append(line)
+    return lines
+
+
 def rich_table(report: dict) -> "Table":
     """The report as a `rich.table.Table`."""
     from rich import box
     from rich.table import Table
 
     table = Table(title=title(report), caption="\n".join([*three_wins(report), "", LEGEND]), box=box.SIMPLE)
-    for position, column in enumerate(HEADER):
-        table.add_column(column, justify="left" if position == 0 else "right", no_wrap=True)
+    narrow = [position for position, column in enumerate(HEADER) if column not in WIDE]
+    for position in narrow:
+        table.add_column(HEADER[position], justify="right" if position else "left", no_wrap=True)
     for row, condition in zip(report_rows(report), report["conditions"], strict=True):
-        table.add_row(*row, end_section=condition == "clean")
+        table.add_row(*(row[position] for position in narrow), end_section=condition == "clean")
     return table
 
 
@@ -97,7 +155,6 @@ def _paper_savings(report: dict) -> list[str]:
 
 def markdown(report: dict, figures: list[str] = ()) -> str:
     """The report as a Markdown page; `figures` are file names beside it."""
-    passes = report.get("passes_per_sample", {})
     calibration = report["calibration"]
     costs = ", ".join(
         f"{name} {macs:,.0f}"
@@ -121,9 +178,7 @@ def markdown(report: dict, figures: list[str] = ()) -> str:
         f"set on {calibration['n']} held-out training samples, where accuracy is "
         f"{_percent(calibration['accuracy'])} and the saving {_percent(calibration['saving'])}.",
         f"* The test part has been looked at {report['test_evaluations']} time(s) in this run folder.",
-        "* Forward / backward passes per sample: "
-        + ", ".join(f"{name} {forward:,} / {backward:,}" for name, (forward, backward) in passes.items())
-        + ".",
+        *(f"* {line}." for line in remarks(report)),
         f"* Preset `{report.get('preset')}`, seed {report['seed']}, weights `{report['model_digest'][:12]}`.",
         "",
         *(f"![{name.removesuffix('.png').replace('_', ' ')}]({name})" for name in figures),

@@ -42,6 +42,8 @@ def from_backbone(
     if heads != "light" and not callable(heads):
         raise InputError(f"heads must be 'light' or a function from features to logits. Received: {heads!r}")
 
+    if isinstance(exits_after, str):
+        raise InputError(f"exits_after must be a list of layer names. Received: {exits_after!r}")
     if repeated := [name for name in exits_after if list(exits_after).count(name) > 1]:
         raise InputError(f"The layer {repeated[0]!r} is named twice. Name each layer once")
     if last.name in exits_after:
@@ -51,10 +53,10 @@ def from_backbone(
     before_last = last.input if not isinstance(last.input, list | tuple) else logits
     if any(before_last is cut for cut in cuts):
         before_last = logits
-    segments, features = [], images
+    segments, features, before = [], images, "input"
     for name, cut in zip([*exits_after, last.name], [*cuts, before_last], strict=True):
-        segments.append(_between(features, cut, name, f"segment_{len(segments) + 1}"))
-        features = cut
+        segments.append(_between(features, before, cut, name, f"segment_{len(segments) + 1}"))
+        features, before = cut, name
 
     exits = [_head(cut, heads, logits.shape[-1], number) for number, cut in enumerate(cuts, start=1)]
     exits.append(_last_head(before_last, logits, exit_name(len(segments))))
@@ -93,14 +95,14 @@ def _output_of(keras_model: keras.Model, name: str) -> Tensor:
         raise InputError(f"No exit behind layer {name!r}: {error}") from None
 
 
-def _between(start: Tensor, end: Tensor, name: str, segment_name: str) -> keras.Model:
+def _between(start: Tensor, before: str, end: Tensor, name: str, segment_name: str) -> keras.Model:
     try:
         return keras.Model(start, end, name=segment_name)
     except ValueError:
         raise InputError(
-            f"What layer {name!r} gives cannot be computed from the exit before it alone: layers are named "
-            "out of order, or a short cut leads past one of them. Name the last layer of a block, such as "
-            "its add, and name layers in the order in which they run"
+            f"What layer {name!r} gives cannot be computed from what {before!r} gives alone: layers are "
+            f"named out of order, or a short cut leads past {before!r}. Name the last layer of a block, such "
+            "as its add, and name layers in the order in which they run"
         ) from None
 
 

@@ -109,16 +109,17 @@ def load_weights(model: MultiExitModel, architecture: str, state: dict[str, np.n
         for suffix, variable, axes in _tensors(layer)
     }
     fits = f"a {architecture} with {model.num_exits} exits and {model.num_classes} classes"
+    hint = f"Give the --arch that it was made for, one of {', '.join(ARCHITECTURES)}"
     assignments = []
     for name, (variable, axes) in wanted.items():
         if name not in state:
-            raise InputError(f"The checkpoint does not fit {fits}: it lacks the tensor {name!r}")
+            raise InputError(f"The checkpoint does not fit {fits}: it lacks the tensor {name!r}. {hint}")
         value = state[name]
         expected = tuple(np.transpose(np.empty(variable.shape, bool), np.argsort(axes)).shape)
         if value.shape != expected:
             raise InputError(
                 f"The checkpoint does not fit {fits}: the tensor {name!r} has shape {value.shape}, expected "
-                f"is {expected}"
+                f"is {expected}. {hint}, and --data with its classes"
             )
         if not np.isfinite(value).all():
             raise InputError(
@@ -130,8 +131,7 @@ def load_weights(model: MultiExitModel, architecture: str, state: dict[str, np.n
     for name in state:
         if name not in wanted and not UNUSED.fullmatch(name):
             raise InputError(
-                f"The checkpoint does not fit {fits}: its tensor {name!r} has no place there. Give the "
-                f"--arch that it was made for, one of {', '.join(ARCHITECTURES)}"
+                f"The checkpoint does not fit {fits}: its tensor {name!r} has no place there. {hint}"
             )
     for variable, value in assignments:
         variable.assign(value)

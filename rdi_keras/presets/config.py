@@ -114,15 +114,22 @@ class EvaluationConfig:
     Attributes:
         part: test, or calibration: for choosing between recipes without a look at the test part. Then
             the table is printed, no report is written and nothing is exported.
-        suite: the attack list, quick or standard.
+        suite: the attack list: quick, standard or full.
         limit: use only the first so many samples of that part.
         batch_size: samples attacked at once.
+        curve_samples: how many samples the curves against ε, steps and thresholds are measured on; 0 for
+            no curves.
+        second_opinions: attacks of other libraries to run too, such as cleverhans_pgd; or all.
+        opinion_samples: how many samples they are run on.
     """
 
     part: Literal["test", "calibration"] = "test"
     suite: str = "standard"
     limit: int | None = None
     batch_size: int = 250
+    curve_samples: int = 100
+    second_opinions: list[str] = field(default_factory=list)
+    opinion_samples: int = 100
 
 
 @dataclass

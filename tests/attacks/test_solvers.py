@@ -5,9 +5,13 @@ import itertools
 import numpy as np
 import pytest
 import tensorflow as tf
+from hypothesis import given
+from hypothesis import strategies as st
 
-from rdi_keras.attacks import PGD
-from rdi_keras.attacks.solvers import ascend, rank_of
+from rdi_keras.attacks import APGD, L2, PGD, WRM, Linf, Square, mi_fgsm
+from rdi_keras.attacks.apgd import checkpoints
+from rdi_keras.attacks.randomness import batch_draw
+from rdi_keras.attacks.solvers import rank_of
 
 LARGEST = np.finfo(np.float32).max
 
@@ -48,5 +52,114 @@ def test_a_climb_keeps_a_fooled_iterate_over_a_later_one_with_a_huge_loss():
         pixel = iterate[:, 0, 0, 0]
         return 1e6 * pixel, pixel < 0.35
 
-    result = ascend(solver, value, tf.zeros([2, 1, 1, 1]), tf.constant([0, 0]))
+    result = solver.run(value, tf.zeros([2, 1, 1, 1]), batch_draw(tf.constant([0, 0]), 2))
     np.testing.assert_allclose(result.numpy().ravel(), [0.3, 0.3], rtol=1e-6)
+
+
+DRAW = batch_draw(tf.constant([0, 0], tf.int64), 2)
+
+
+def ramp(images):
+    """Rises with every pixel, the first one most; nothing is ever reached."""
+    weights = tf.reshape(
+        tf.range(images.shape[1] * images.shape[2], 0, -1, dtype=tf.float32), images.shape[1:]
+    )
+    return tf.reduce_sum(images * weights, axis=(1, 2, 3)), tf.zeros(len(images), tf.bool)
+
+
+@pytest.mark.parametrize("ball", [Linf(0.2), L2(0.5)], ids=str)
+@given(st.integers(0, 2**31), st.floats(0, 3))
+def test_projection_is_inside_and_leaves_what_is_inside_alone(ball, seed, size):
+    random = np.random.default_rng(seed)
+    images = random.uniform(0, 1, (3, 4, 4, 2)).astype(np.float32)
+    candidate = (images + size * random.normal(size=images.shape)).astype(np.float32)
+    inside = ball.project(tf.constant(candidate), tf.constant(images))
+    assert ball.holds(inside, images)
+    np.testing.assert_allclose(ball.project(inside, images), inside, atol=1e-6)
+    assert ball.holds(
+        ball.random_point(tf.constant(images), batch_draw(tf.constant([seed, 0], tf.int64), 3)), images
+    )
+
+
+def test_a_point_outside_is_told():
+    images = tf.fill([1, 2, 2, 1], 0.5)
+    assert not Linf(0.1).holds(images + 0.11, images)
+    assert not L2(0.1).holds(images + 0.06, images)
+    assert L2(0.1).holds(images + 0.05, images)
+    assert not Linf(0.9).holds(images + 0.6, images), "outside [0, 1]"
+
+
+@pytest.mark.parametrize("ball", [Linf(0.2), L2(0.5)], ids=str)
+def test_the_steepest_direction_has_length_one(ball):
+    gradient = tf.constant(np.random.default_rng(0).normal(size=(2, 3, 3, 1)), tf.float32)
+    np.testing.assert_allclose(ball.distance(ball.steepest(gradient), tf.zeros_like(gradient)), 1, rtol=1e-6)
+
+
+def test_momentum_adds_up_gradients_by_hand():
+    """The second gradient points back, but is outweighed: μ = 1 keeps the direction."""
+    calls = []
+
+    def value(iterate):
+        calls.append(iterate)
+        return tf.reduce_sum(iterate, axis=(1, 2, 3)), tf.zeros(2, tf.bool)
+
+    solver = mi_fgsm(0.4, num_steps=4)
+    images = tf.fill([2, 1, 1, 1], 0.5)
+    memory = solver.memory(images)
+    first, memory = solver.step(0, images, None, tf.fill([2, 1, 1, 1], 3.0), images, memory)
+    second, memory = solver.step(1, first, None, tf.fill([2, 1, 1, 1], 1e-3), images, memory)
+    np.testing.assert_allclose(memory, 2.0, rtol=1e-5)  # Every gradient counts as one of mean size 1.
+    np.testing.assert_allclose(second, 0.7, rtol=1e-6)
+
+
+def test_checkpoints_are_the_papers():
+    assert checkpoints(100) == [22, 41, 57, 70, 80, 87, 93, 99]
+
+
+def test_apgd_halves_its_steps_where_the_loss_stops_rising():
+    """On a peak that plain steps of 0.4 jump over, APGD comes close: its steps shrink."""
+    images = tf.fill([2, 1, 1, 1], 0.5)
+
+    def value(iterate):
+        return -tf.abs(iterate[:, 0, 0, 0] - 0.5731), tf.zeros(2, tf.bool)
+
+    plain = PGD(0.2, num_steps=50, step_size=0.4).run(value, images, DRAW)
+    auto = APGD(0.2, num_steps=50).run(value, images, DRAW)
+    assert np.abs(auto - 0.5731).max() < 0.005
+    assert np.abs(plain - 0.5731).max() > 0.01
+
+
+@pytest.mark.parametrize("solver", [APGD(0.2, 20), PGD(0.2, 20, 0.05), Square(0.2, 300)], ids=str)
+def test_a_linear_loss_is_climbed_to_the_corner_of_the_ball(solver):
+    images = tf.fill([2, 4, 4, 1], 0.5)
+    result = solver.run(ramp, images, DRAW)
+    assert np.mean(np.isclose(result, 0.7, atol=1e-5)) >= 0.9
+
+
+def test_square_needs_no_gradient():
+    images = tf.fill([2, 4, 4, 1], 0.5)
+
+    def value(iterate):
+        loss, reached = ramp(iterate)
+        return tf.stop_gradient(tf.round(loss)), reached
+
+    result = Square(0.2, 300).run(value, images, DRAW)
+    assert (ramp(result)[0] > ramp(images)[0] + 20).numpy().all()
+
+
+def test_squares_shrink():
+    sizes = Square(0.1, 1000)._sizes(28, 28)
+    assert sizes[0] == round(np.sqrt(0.8) * 28)
+    assert sizes[-1] <= 2
+    assert (np.diff(sizes) <= 0).all()
+
+
+def test_wrm_goes_where_loss_and_distance_balance():
+    """ε · L − ½ ‖δ‖² with L = w · x is highest at δ = ε · w."""
+    images, weights = tf.fill([1, 1, 1, 2], 0.5), tf.constant([0.3, -0.2])
+
+    def value(iterate):
+        return tf.reduce_sum(iterate * weights, axis=(1, 2, 3)), tf.zeros(1, tf.bool)
+
+    result = WRM(0.5, num_steps=100).run(value, images, DRAW)
+    np.testing.assert_allclose(result - images, 0.5 * weights[None, None, None], atol=0.01)

@@ -57,7 +57,7 @@ def test_it_trains_as_a_robust_model():
     keras.utils.set_random_seed(0)
     model = from_backbone(small(), ["first", "both"], model_class=RobustModel)
     assert type(model) is RobustModel
-    model.compile("adam", Attack(objective("average"), PGD(0.1, 2, 0.1)))
+    model.compile("adam", Attack(objective("average"), PGD(0.1, 2, 0.1)), run_eagerly=True)
     images, labels = IMAGES[:, :8, :8, :1], np.array([0, 1, 2, 0])
     before = [weight.numpy().copy() for weight in model.trainable_weights]
     history = model.fit(images, labels, verbose=0)
@@ -104,8 +104,9 @@ def two(inputs):
     ("make", "exits", "options", "said"),
     [
         (small, ["nowhere"], {}, "No exit behind layer 'nowhere'"),
-        (small, ["inner"], {}, "'logits' gives cannot be computed .* a short cut leads past"),
+        (small, ["inner"], {}, "'logits' gives cannot be computed .* a short cut leads past 'inner'"),
         (small, ["both", "first"], {}, "'first' gives cannot be computed .* out of order"),
+        (small, "both", {}, "must be a list of layer names. Received: 'both'"),
         (small, ["both", "both"], {}, "'both' is named twice"),
         (small, ["logits"], {}, "'logits' gives the last exit already"),
         (small, ["both"], {"heads": "heavy"}, "heads must be 'light' or a function.* Received: 'heavy'"),

@@ -1,5 +1,6 @@
 import time
 
+import keras
 import numpy as np
 import pytest
 from keras import layers
@@ -8,13 +9,14 @@ from rdi_keras.errors import InputError
 from rdi_keras.inference import CONVOLUTION_ONLY, cost_table
 from rdi_keras.models import DEPTHS, MultiExitModel, resnet, resnet18
 from rdi_keras.models.blocks import convolution
+from tests.models.networks import built
 
 UNIT = 2**20
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def resnet38():
-    return MultiExitModel.from_backbone(resnet((32, 32, 3), 10))
+    return built("resnet38")
 
 
 def kinds(model, kind):
@@ -32,16 +34,19 @@ def test_published_costs(resnet38):
 
 
 @pytest.mark.parametrize("depth", DEPTHS)
-def test_every_depth_has_its_layers_and_seven_exits(depth):
+def test_every_depth_has_seven_exits_two_in_each_group(depth):
     backbone = resnet((32, 32, 3), 10, depth=depth)
     exits = [block for block, stage in enumerate(backbone.stages) if stage.head is not None]
     per_group = (depth - 2) // 6
     assert len(exits) == 7
     assert exits[-1] == 3 * per_group
-    assert {(block - 1) // per_group for block in exits} == {0, 1, 2}
-    model = MultiExitModel.from_backbone(backbone.without_side_exits())
-    trunk = [each for each in kinds(model, layers.Conv2D) if "shortcut" not in each.name]
-    assert len(trunk) + len(kinds(model, layers.Dense)) == depth
+    assert [(block - 1) // per_group for block in exits] == [0, 0, 1, 1, 2, 2, 2]
+
+
+def layers_in_depth(model):
+    """Those that the network's name counts: of the trunk and the last head, without short cuts."""
+    names = [each.name for each in kinds(model, (layers.Conv2D, layers.Dense))]
+    return len([each for each in names if not each.startswith("head") and "shortcut" not in each])
 
 
 def test_the_papers_places_of_exits():
@@ -54,9 +59,11 @@ def test_resnet110_with_seven_exits_is_built_in_ten_seconds():
     model = MultiExitModel.from_backbone(resnet((32, 32, 3), 10, depth=110))
     assert time.monotonic() - start < 10
     assert model.num_exits == 7
+    assert layers_in_depth(model) == 110
 
 
-def test_shapes_of_the_groups(resnet38):
+def test_layers_and_shapes_of_the_groups(resnet38):
+    assert layers_in_depth(resnet38) == 38
     shapes = [segment.output_shape[1:] for segment in resnet38.segments]
     assert shapes == [(32, 32, 16)] * 2 + [(16, 16, 32)] * 2 + [(8, 8, 64)] * 3
 
@@ -69,8 +76,6 @@ def test_batch_norm_has_pytorchs_constants(resnet38):
 @pytest.mark.parametrize("corner", [0, -1])
 def test_a_stride_pads_the_same_on_all_sides(corner):
     """Keras's own `same` padding would shift every map by a pixel."""
-    import keras
-
     inputs = keras.Input((8, 8, 1))
     model = keras.Model(inputs, convolution(inputs, 1, 3, 2, name="conv"))
     kernel = np.arange(9, dtype=np.float32).reshape(3, 3, 1, 1)
@@ -83,12 +88,18 @@ def test_a_stride_pads_the_same_on_all_sides(corner):
     np.testing.assert_allclose(model(image)[0, :, :, 0], expected, rtol=1e-4)
 
 
-@pytest.mark.parametrize(("size", "first_map"), [(32, 32), (64, 32), (96, 48), (128, 32), (224, 56)])
+@pytest.mark.parametrize(
+    ("size", "first_map"), [(32, 32), (63, 63), (64, 32), (96, 48), (127, 64), (128, 32), (224, 56)]
+)
 def test_resnet18s_stem_fits_the_image(size, first_map):
-    model = MultiExitModel.from_backbone(resnet18((size, size, 3), 5, heads="light"))
-    assert model.segments[0].output_shape[1:] == (first_map, first_map, 64)
-    assert model.segments[-1].output_shape[-1] == 512
-    assert model.num_exits == 4
+    stem = resnet18((size, size, 3), 5).stages[0].body
+    assert stem(keras.Input((size, size, 3))).shape[1:] == (first_map, first_map, 64)
+
+
+def test_shapes_of_resnet18s_groups():
+    model = built("resnet18", 224, heads="light")
+    shapes = [segment.output_shape[1:] for segment in model.segments]
+    assert shapes == [(56, 56, 64), (28, 28, 128), (14, 14, 256), (7, 7, 512)]
 
 
 @pytest.mark.parametrize(

@@ -24,10 +24,9 @@ def logits_of(model, count=2):
         ((20, 20, 1), 2),
     ],
 )
-@pytest.mark.parametrize("exits_after", [(), (1, 3), (1, 2, 3, 4)])
-def test_every_exit_gives_finite_logits(input_shape, num_classes, exits_after):
-    model = MultiExitModel.from_backbone(small_cnn(input_shape, num_classes, exits_after))
-    assert model.num_exits == len(exits_after) + 1
+def test_every_exit_gives_finite_logits(input_shape, num_classes):
+    model = MultiExitModel.from_backbone(small_cnn(input_shape, num_classes, (1, 2, 3, 4)))
+    assert model.num_exits == 5
     assert model.num_classes == num_classes
     logits = logits_of(model)
     assert [each.shape for each in logits] == [(2, num_classes)] * model.num_exits

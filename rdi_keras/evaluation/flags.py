@@ -1,0 +1,240 @@
+"""Signs that a robustness figure is not to be believed, each looked for by a check of its own.
+
+Source: Carlini et al. 2019 (arXiv:1902.06705), sections 4 and 5; Croce et al., ICML 2022, appendix
+(AutoAttack's checks).
+"""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import tensorflow as tf
+
+from rdi_keras.attacks import (
+    Attack,
+    CompiledAttack,
+    ExitNetwork,
+    Solver,
+    cross_entropy,
+    objective,
+    pgd,
+)
+from rdi_keras.data import Split
+from rdi_keras.evaluation.cascade import WORST_CASE, Conditions
+from rdi_keras.evaluation.outcome import judge
+from rdi_keras.inference import EntropyPolicy
+
+# A figure that moves by more than this is not to be believed.
+POINT = 0.01
+# Samples that a check looks at, at most.
+SAMPLES = 200
+# The steps of the longer attack, and the radius that leaves nothing of an image.
+LONG, EVERYTHING = 200, 1.0
+BLACK_BOX = "square"
+# In the place of an attack's number in its seed; a suite's attacks count from 0.
+PROBE = 1_000_000
+
+
+@dataclass(frozen=True)
+class Flag:
+    """A sign that something is wrong with a figure.
+
+    Attributes:
+        name: of the check.
+        value: what was measured, a share of the samples.
+        message: what that means, for people.
+    """
+
+    name: str
+    value: float
+    message: str
+
+
+def find_flags(
+    network: ExitNetwork,
+    thresholds: np.ndarray,
+    data: Split,
+    epsilon: float,
+    conditions: Conditions,
+    twin: ExitNetwork | None = None,
+    seed: int = 0,
+    loops: dict | None = None,
+) -> list[dict]:
+    """Looks for all signs.
+
+    Args:
+        network: that was evaluated.
+        thresholds: `[N-1]` in nats.
+        data: the samples that it was evaluated on.
+        epsilon: radius of the L∞ ball, in pixel units.
+        conditions: what the suite did.
+        twin: the one-exit twin, if there is one; attacks on it are tried on the network.
+        seed: of the attacks that the checks run.
+        loops: see `CompiledAttack`, of the network.
+
+    Returns:
+        The flags, as dictionaries with `name`, `value`, `message`; none is good news.
+    """
+    loops = {} if loops is None else loops
+    probe = _Probe(network, thresholds, data, epsilon, conditions, twin, seed, loops)
+    return [asdict(flag) for check in CHECKS for flag in check(probe)]
+
+
+@dataclass(frozen=True)
+class _Probe:
+    network: ExitNetwork
+    thresholds: np.ndarray
+    data: Split
+    epsilon: float
+    conditions: Conditions
+    twin: ExitNetwork | None
+    seed: int
+    loops: dict
+
+    @property
+    def few(self) -> Split:
+        return self.data.first(SAMPLES)
+
+    @property
+    def standing(self) -> Split:
+        """Samples that the suite left right."""
+        return self.data.take(np.flatnonzero(self.conditions.outcomes[WORST_CASE].correct)[:SAMPLES])
+
+    def share_of_all(self, num_broken: int, among: Split) -> float:
+        """What so many broken samples among the standing ones mean for the share of all samples."""
+        standing = self.conditions.outcomes[WORST_CASE].correct.mean()
+        return float(num_broken / max(len(among), 1) * standing)
+
+    def broken(self, images: np.ndarray, samples: Split) -> int:
+        return int((~judge(self.network, images, samples.labels, self.thresholds).correct).sum())
+
+    def attacked(self, samples: Split, name: str, solver: Solver) -> np.ndarray:
+        """The samples, attacked with a seed that no suite uses."""
+        compiled = CompiledAttack(Attack(objective(name), solver), self.network, self.loops)
+        return compiled(samples.images, samples.labels, self.thresholds, (self.seed, PROBE)).numpy()
+
+
+def random_outputs(probe: _Probe) -> Iterator[Flag]:
+    """The same images twice must give the same logits."""
+    images = tf.constant(probe.few.images)
+    first, second = probe.network.logits(images), probe.network.logits(images)
+    differ = [np.any(np.asarray(a) != np.asarray(b), axis=-1) for a, b in zip(first, second, strict=True)]
+    if (share := float(np.any(differ, axis=0).mean())) > 0:
+        yield Flag(
+            "random_outputs",
+            share,
+            "The same image gives other logits the second time. A gradient of one draw misleads the attacks: "
+            "average over many draws before believing this figure",
+        )
+
+
+def probabilities_for_logits(probe: _Probe) -> Iterator[Flag]:
+    """Outputs that are all within [0, 1] and add up to 1 are probabilities."""
+    for number, each in enumerate(probe.network.logits(tf.constant(probe.few.images)), start=1):
+        each = np.asarray(each)
+        if (each >= 0).all() and (each <= 1).all() and np.allclose(each.sum(axis=-1), 1, atol=1e-3):
+            yield Flag(
+                "probabilities_for_logits",
+                1.0,
+                f"Exit {number} gives probabilities where logits are expected, which hides gradients. "
+                "Remove its softmax",
+            )
+
+
+def zero_gradients(probe: _Probe) -> Iterator[Flag]:
+    """The loss of the answering exit must depend on the image."""
+    images, labels = tf.constant(probe.few.images), tf.constant(probe.few.labels)
+    with tf.GradientTape() as tape:
+        tape.watch(images)
+        answers, _ = EntropyPolicy(probe.thresholds).answer(probe.network.logits(images))
+        loss = cross_entropy(answers, labels)
+    gradient = tape.gradient(loss, images, unconnected_gradients="zero")
+    is_zero = tf.reduce_all(gradient == 0, axis=(1, 2, 3)).numpy()
+    if (share := float(is_zero.mean())) > POINT:
+        yield Flag(
+            "zero_gradients",
+            share,
+            f"The loss has no gradient at {100 * share:.1f} % of the images, so that gradient attacks see "
+            "nothing there. Something in the model saturates or rounds",
+        )
+
+
+def black_box_wins(probe: _Probe) -> Iterator[Flag]:
+    """Without gradients one must not find what the gradient attacks missed."""
+    conditions = probe.conditions
+    if BLACK_BOX not in conditions.attacked:
+        return
+    num_broken = conditions.attacked[BLACK_BOX] - int(conditions.outcomes[BLACK_BOX].correct.sum())
+    share = num_broken / len(probe.data)
+    if share > POINT:
+        yield Flag(
+            "black_box_wins",
+            share,
+            f"The black-box attack broke {100 * share:.1f} % of the samples that all gradient attacks before "
+            "it had left standing: gradients are masked, and other attacks may find more",
+        )
+
+
+def more_steps_win(probe: _Probe) -> Iterator[Flag]:
+    """More steps from another start must not break what is left."""
+    standing = probe.standing
+    if not len(standing):
+        return
+    images = probe.attacked(standing, "exit_aware", pgd(probe.epsilon, LONG))
+    share = probe.share_of_all(probe.broken(images, standing), standing)
+    if share > POINT:
+        yield Flag(
+            "more_steps_win",
+            share,
+            f"{LONG} steps from another start break {100 * share:.1f} % of all samples beyond what the suite "
+            "broke: use a larger suite",
+        )
+
+
+def large_epsilon_fails(probe: _Probe) -> Iterator[Flag]:
+    """Where every image is within reach, no sample can be right under attack."""
+    remaining = probe.few
+    solver = pgd(EVERYTHING, 40)
+    for name in ("exit_aware", "average", "targeted_exit(2)"):
+        images = probe.attacked(remaining, name, solver)
+        right = judge(probe.network, images, remaining.labels, probe.thresholds).correct
+        remaining = remaining.take(np.flatnonzero(right))
+        if not len(remaining):
+            return
+    share = len(remaining) / len(probe.few)
+    if share > POINT:
+        yield Flag(
+            "large_epsilon_fails",
+            share,
+            f"With ε = 1, where any image may become any other, {100 * share:.1f} % of the samples are still "
+            "right: the attacks are failing, not the images",
+        )
+
+
+def transfer_wins(probe: _Probe) -> Iterator[Flag]:
+    """What fools the one-exit twin must not fool the network where attacks on itself did not."""
+    standing = probe.standing
+    if probe.twin is None or not len(standing):
+        return
+    attack = Attack(objective("main"), pgd(probe.epsilon, 40))
+    # Without thresholds it goes on after the twin is fooled: the surer the twin, the likelier the transfer.
+    images = attack(probe.twin, standing.images, standing.labels, seed=probe.seed).numpy()
+    share = probe.share_of_all(probe.broken(images, standing), standing)
+    if share > POINT:
+        yield Flag(
+            "transfer_wins",
+            share,
+            f"Images made to fool the one-exit twin break {100 * share:.1f} % of all samples beyond "
+            "what attacks on the network itself broke: its gradients are masked",
+        )
+
+
+CHECKS = (
+    random_outputs,
+    probabilities_for_logits,
+    zero_gradients,
+    black_box_wins,
+    more_steps_win,
+    large_epsilon_fails,
+    transfer_wins,
+)
