@@ -27,7 +27,7 @@ demo: .venv/.installed
 	@echo "Open the app:  make app   (or: $(BIN)/streamlit run app/main.py)"
 
 test: .venv/.installed-dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: .venv/.installed-dev
 	$(BIN)/ruff check .

@@ -133,7 +133,7 @@ class RunFolder:
         if run.path.exists():
             if (run.path / METADATA_FILE).exists() and not overwrite:
                 raise InputError(
-                    f"{str(path)!r} holds a finished run. Give another --name, or --overwrite true"
+                    f"{str(path)!r} holds a finished run. Name another folder, or say --overwrite true"
                 )
             run._clear()
         make_folder(run.path)
@@ -147,9 +147,7 @@ class RunFolder:
             else None
         )
         if contents is None or (contents and CONFIG_FILE not in contents):
-            raise InputError(
-                f"{str(self.path)!r} exists and is no run folder. Give another --name or --runs_dir"
-            )
+            raise InputError(f"{str(self.path)!r} exists and is no run folder. Name another one")
         for each in self.path.iterdir():
             if each.is_dir() and not each.is_symlink():
                 shutil.rmtree(each)

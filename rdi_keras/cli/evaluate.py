@@ -195,6 +195,8 @@ def _write(report: dict, folder: Path) -> None:
         figures = evaluation.write_figures(report, Path(aside))
         Path(aside, evaluation.MARKDOWN_FILE).write_text(evaluation.markdown(report, figures))
         evaluation.write_report(report, Path(aside))
+        for name in evaluation.ALL_FIGURES:  # Those of an earlier report may be more.
+            (folder / name).unlink(missing_ok=True)
         for file in Path(aside).iterdir():
             file.replace(folder / file.name)
 

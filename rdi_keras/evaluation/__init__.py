@@ -2,7 +2,7 @@
 
 from rdi_keras.evaluation.cascade import Batch, Conditions, Shelf, run_suite
 from rdi_keras.evaluation.curves import measure_curves
-from rdi_keras.evaluation.figures import FIGURES, figure_names, write_figures
+from rdi_keras.evaluation.figures import ALL_FIGURES, FIGURES, figure_names, write_figures
 from rdi_keras.evaluation.flags import find_flags
 from rdi_keras.evaluation.intervals import wilson
 from rdi_keras.evaluation.outcome import Outcome, efficacy, judge, worst_of
@@ -12,6 +12,7 @@ from rdi_keras.evaluation.suite import EVERYONE, STANDING, SUITES, Entry, suite
 from rdi_keras.evaluation.tables import MARKDOWN_FILE, markdown, remarks, rich_table
 
 __all__ = [
+    "ALL_FIGURES",
     "EVERYONE",
     "FIGURES",
     "JSON_FILE",

@@ -5,7 +5,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rdi_keras.evaluation.curve_figures import curve_figure_names, write_curve_figures
+from rdi_keras.evaluation.curve_figures import (
+    CURVE_FILES,
+    FRONT_FILE,
+    PAGE_FILE,
+    curve_figure_names,
+    write_curve_figures,
+)
 from rdi_keras.names import exit_names
 
 if TYPE_CHECKING:
@@ -68,3 +74,5 @@ def _exit_shares(axes: "Axes", report: dict) -> None:
 
 
 FIGURES = {"accuracy.png": _accuracy, "exit_shares.png": _exit_shares}
+# Every file that `write_figures` may write.
+ALL_FIGURES = (*FIGURES, *CURVE_FILES.values(), FRONT_FILE, PAGE_FILE)

@@ -1,5 +1,6 @@
 """Keeps the finished batches of an evaluation on disk, so that it can be interrupted and taken up again."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -48,8 +49,10 @@ class FolderShelf:
         Path(aside).replace(self._path(condition, number))
 
     def clear(self) -> None:
-        """Removes the shelf."""
+        """Removes the shelf, and the folder that held it if it was the last one."""
         shutil.rmtree(self.folder, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            self.folder.parent.rmdir()
 
     def _path(self, condition: str, number: int) -> Path:
         return self.folder / f"{condition}-{number}.npz"

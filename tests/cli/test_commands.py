@@ -14,7 +14,10 @@ from rdi_keras import evaluation
 from rdi_keras.cli import evaluate, export, fit
 from rdi_keras.metadata import Metadata
 
-FAST = ["--training.epochs=2", "--training.attack.num_steps=2", "--evaluation.suite=quick"]
+FAST = [
+    *("--training.epochs=2", "--training.attack.num_steps=2"),
+    *("--evaluation.suite=quick", "--evaluation.curve_samples=0"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -82,12 +85,39 @@ def test_exported_model_answers_as_the_run_does(finished, image_folder):
 
 def test_evaluate_again_counts_another_look_and_export_makes_version_2(finished, capsys):
     run = finished / "runs" / "halves"
-    assert evaluate.main([str(run), "--limit=10", "--epsilon=8/255"]) == 0
+    more = ["--curve_samples=5", "--second_opinions=[cleverhans_pgd]", "--opinion_samples=5"]
+    assert evaluate.main([str(run), "--limit=10", "--epsilon=8/255", *more]) == 0
     report = evaluation.read_report(run, Metadata.read(run))
+    assert report["curves"]["n"] == report["second_opinions"]["cleverhans_pgd"]["num_samples"] == 5
+    figures = {"front.png", "curve_epsilon.png", "curve_num_steps.png", "curve_threshold_scale.png"}
+    assert figures | {"curves.html"} <= {each.name for each in run.iterdir()}
     assert (report["n"], report["test_evaluations"], report["epsilon_text"]) == (10, 2, "8/255")
     assert "worst case" in capsys.readouterr().out
     assert export.main([str(run), f"--to={finished}/saved_models/halves"]) == 0
-    assert rdi.Predictor(finished / "saved_models" / "halves").path.name == "2"
+    version = rdi.Predictor(finished / "saved_models" / "halves").path
+    assert version.name == "2"
+    assert figures <= {each.name for each in version.iterdir()}
+    assert not (version / "curves.html").exists(), "megabytes of a drawing library"
+
+
+def test_an_interrupted_evaluation_goes_on_and_is_one_look(finished, tmp_path, monkeypatch):
+    run = shutil.copytree(finished / "runs" / "halves", tmp_path / "run")
+    looks = len((run / "test_evaluations.jsonl").read_text().splitlines())
+
+    def interrupt(*arguments):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(evaluation, "find_flags", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            evaluate.main([str(run), "--curve_samples=0"])
+    assert list((run / "evaluation").rglob("clean-0.npz"))
+    with monkeypatch.context() as patched:
+        patched.setattr("rdi_keras.evaluation.cascade.judge", interrupt)  # Nothing is judged again.
+        assert evaluate.main([str(run), "--curve_samples=0"]) == 0
+    assert len((run / "test_evaluations.jsonl").read_text().splitlines()) == looks + 1
+    assert not (run / "evaluation").exists()
+    assert not (run / "front.png").exists(), "a figure of another report"
 
 
 @pytest.mark.parametrize(
@@ -114,7 +144,7 @@ def test_evaluate_again_counts_another_look_and_export_makes_version_2(finished,
         (["--seed=-1"], "seed must be at least 0 and at most 4294967295. Received: -1"),
         (["--data.image_size=16"], "The digits are 8×8 and are not resized"),
         (["--evaluation.batch_size=0"], "evaluation.batch_size must be at least 1. Received: 0"),
-        (["--evaluation.suite=easy"], "Unknown attack suite 'easy'. Allowed: quick, standard"),
+        (["--evaluation.suite=easy"], "Unknown attack suite 'easy'. Allowed: quick, standard, full"),
     ],
 )
 def test_fit_refuses_bad_input_in_one_line_and_writes_nothing(arguments, said, tmp_path, capsys):
@@ -135,7 +165,7 @@ def test_a_folder_that_cannot_be_written_is_found_before_training(tmp_path, caps
 def test_a_finished_run_is_not_replaced_unasked(finished, capsys):
     before = (finished / "runs" / "halves" / "model.keras").read_bytes()
     assert fit.main([*where(finished), *FAST]) == 2
-    assert "holds a finished run. Give another --name, or --overwrite true" in capsys.readouterr().err
+    assert "holds a finished run. Name another folder, or say --overwrite true" in capsys.readouterr().err
     assert (finished / "runs" / "halves" / "model.keras").read_bytes() == before
 
 
@@ -148,7 +178,7 @@ def test_divergence_is_one_line_and_status_1(tmp_path, capsys):
 def test_calibration_data_are_measured_without_a_look_at_the_test_part(finished, tmp_path, capsys):
     run = shutil.copytree(finished / "runs" / "halves", tmp_path / "run")
     before = {each: (run / each).read_bytes() for each in ("report.json", "test_evaluations.jsonl")}
-    assert evaluate.main([str(run), "--part=calibration"]) == 0
+    assert evaluate.main([str(run), "--part=calibration", "--curve_samples=0"]) == 0
     assert "calibration[:10]" in capsys.readouterr().out
     assert before == {each: (run / each).read_bytes() for each in before}
 
@@ -166,7 +196,9 @@ def test_fit_can_stop_before_the_test_part(image_folder, tmp_path, capsys):
     [
         (["--part=all"], "Unknown part 'all'. Allowed: test, calibration"),
         (["--limit=0"], "evaluation.limit must be at least 1. Received: 0"),
-        (["--suite=easy"], "Unknown attack suite 'easy'. Allowed: quick, standard"),
+        (["--suite=easy"], "Unknown attack suite 'easy'. Allowed: quick, standard, full"),
+        (["--second_opinions=[mine]"], "Unknown second opinion 'mine'. Allowed: cleverhans_pgd"),
+        (["--curve_samples=-1"], "evaluation.curve_samples must be at least 0. Received: -1"),
         (["--epsilon=7"], "between 0 and 1"),
         (["--epsilon="], "a number or a fraction"),
         (["--nonsense=1"], "nonsense"),

@@ -147,7 +147,7 @@ def test_a_finished_run_is_replaced_only_on_request(command, run, tmp_path, caps
     folder = shutil.copytree(run, tmp_path / "net")
     before = contents(folder)
     assert command(folder, "--epsilon=2/255") == 2
-    assert "holds a finished run. Give another --" in capsys.readouterr().err
+    assert "holds a finished run. Name another folder" in capsys.readouterr().err
     assert contents(folder) == before
     # Now a budget, in place of equal shares.
     assert command(folder, "--epsilon=2/255", "--budget=0.8", "--overwrite=true") == 0

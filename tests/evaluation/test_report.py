@@ -9,7 +9,7 @@ import pytest
 from rdi_keras import evaluation
 from rdi_keras.data import load_digits
 from rdi_keras.errors import InputError
-from rdi_keras.evaluation import Outcome
+from rdi_keras.evaluation import Conditions, Outcome
 from rdi_keras.inference import CostTable
 from rdi_keras.metadata import Metadata
 from rdi_keras.serving import Predictor
@@ -33,7 +33,7 @@ SAVED_MODELS = Path(__file__).parents[2] / "saved_models"
 def outcomes(num_exits):
     random = np.random.default_rng(num_exits)
     names = ("clean", "exit_aware", "worst_case")
-    return {
+    found = {
         name: Outcome(
             random.random(20) < 0.8 - 0.2 * position,
             random.integers(1, num_exits + 1, 20, dtype=np.int32),
@@ -41,9 +41,13 @@ def outcomes(num_exits):
         )
         for position, name in enumerate(names)
     }
+    return Conditions(found, attacked={"exit_aware": 20}, passes={"exit_aware": (440, 400)})
 
 
-def build(twin=True) -> dict:
+FLAG = {"name": "zero_gradients", "value": 0.25, "message": "The loss has no gradient"}
+
+
+def build(twin=True, flags=(), curves=None, second_opinions=None) -> dict:
     return evaluation.build_report(
         METADATA,
         load_digits(),
@@ -53,10 +57,11 @@ def build(twin=True) -> dict:
         seed=0,
         calibration={"n": 144, "accuracy": 0.9, "mean_macs": 40.0, "saving": 0.4, "exit_shares": [0.3] * 3},
         test_evaluations=1,
-        outcomes=outcomes(3),
-        cost=COST,
-        passes={"exit_aware": [23, 20]},
+        model=(outcomes(3), COST),
         twin=(outcomes(1), TWIN_COST) if twin else None,
+        flags=list(flags),
+        curves=curves,
+        second_opinions=second_opinions,
     )
 
 
@@ -112,6 +117,33 @@ def test_markdown_and_table_show_every_figure():
     assert len(evaluation.rich_table(report).rows) == 3
 
 
+def test_every_accuracy_has_its_interval_and_every_attack_its_passes():
+    report = build()
+    for condition in report["conditions"].values():
+        low, high = condition["interval"]
+        assert low < condition["accuracy"] < high
+    assert report["conditions"]["exit_aware"]["forward_passes"] == 440
+    assert "440 forward and 400 backward through the model" in evaluation.markdown(report)
+
+
+def test_doubts_stand_in_the_report_and_so_does_their_absence():
+    assert "NOT TO BE BELIEVED (zero_gradients): The loss has no gradient." in evaluation.markdown(
+        build(flags=[FLAG])
+    )
+    assert "No sign of masked gradients" in evaluation.markdown(build())
+
+
+def test_second_opinions_stand_apart():
+    linf = {"library": "a", "version": "1", "threat_model": "linf", "num_samples": 9, "accuracy": 0.5}
+    linf["clean_accuracy"] = 0.9
+    l2 = linf | {"threat_model": "l2", "l2_budget": 0.5, "accuracy_in_budget": 0.75}
+    report = build(second_opinions={"theirs": linf, "other": l2})
+    text = evaluation.markdown(report)
+    assert "Second opinion `theirs` (a 1, linf): 50.0 % of 9 samples right, clean 90.0 %" in text
+    assert "no part of the worst case: 75.0 % within L2 0.5" in text
+    assert report["conditions"] == build()["conditions"]
+
+
 def test_without_a_twin_nothing_is_compared():
     text = evaluation.markdown(build(twin=False))
     assert "the one-exit twin" not in text
@@ -135,7 +167,7 @@ def test_shipped_models_keep_the_contract(version):
     assert report["macs_per_exit"] == metadata.macs_per_exit
     assert report["thresholds"] == metadata.thresholds
     assert metadata.package_version != "unknown"
-    assert (version / "report.md").read_text() == evaluation.markdown(report, list(evaluation.FIGURES))
+    assert (version / "report.md").read_text() == evaluation.markdown(report, evaluation.figure_names(report))
     assert (version / "assets.extra" / "tf_serving_warmup_requests").stat().st_size > 0
     for condition in report["conditions"].values():
         mean = float(np.dot(condition["exit_shares"], report["macs_per_exit"]))
