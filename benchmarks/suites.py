@@ -2,19 +2,24 @@
 
     python benchmarks/suites.py RUN [RUN …] --samples 200 --part calibration
 
-RUN is a run folder or an exported model. `full` begins with `standard`, with the same seeds: the figure is
-what the rest of `full` breaks of what `standard` left standing. Calibration data, by default: attacks are
-chosen by what comes out here.
+RUN is a run folder, an exported model, or a `.keras` file of a run folder, such as its twin. `full` begins
+with `standard`, with the same seeds: the figure is what the rest of `full` breaks of what `standard` left
+standing. Calibration data, by default: attacks are chosen by what comes out here.
 """
 
 import argparse
 import os
 import time
+from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+import numpy as np
+
 from rdi_keras import Predictor, data
 from rdi_keras.evaluation import run_suite, suite, wilson
+from rdi_keras.metadata import Metadata
+from rdi_keras.runs import load_model
 
 
 def main() -> None:
@@ -28,8 +33,8 @@ def main() -> None:
     print("| model | samples | clean | standard | minutes | passes | full | gained |")
     print("|---|---|---|---|---|---|---|---|")
     for path in arguments.models:
-        predictor = Predictor(path)
-        metadata = predictor.metadata
+        network = load_model(Path(path)) if path.endswith(".keras") else Predictor(path)
+        metadata = Metadata.read(Path(path).parent if path.endswith(".keras") else network.path)
         samples = getattr(data.load(metadata.dataset), arguments.part).first(arguments.samples)
         entries = suite(arguments.suite, metadata.epsilon_value)
         num_standard = len(suite("standard", metadata.epsilon_value))
@@ -38,7 +43,8 @@ def main() -> None:
         def note(condition: str, size: int, start=start, ended=ended) -> None:
             ended[condition] = time.perf_counter() - start
 
-        conditions = run_suite(predictor, predictor.thresholds, samples, entries, on_batch=note)
+        thresholds = np.asarray(network.thresholds)
+        conditions = run_suite(network, thresholds, samples, entries, on_batch=note)
         standing = samples.labels >= 0
         accuracy = [conditions.outcomes["clean"].correct.mean()]
         for number, entry in enumerate(entries, start=1):

@@ -30,12 +30,16 @@ from rdi_keras.attacks.solvers import PGD, REACH, GradientSolver, Solver, fgsm, 
 from rdi_keras.attacks.square import Square
 from rdi_keras.attacks.wrm import WRM
 
+# Solvers by the names that a saved model's configuration holds.
+SOLVERS: dict[str, type[Solver]] = {each.__name__: each for each in (PGD, APGD, Square, WRM)}
+
 __all__ = [
     "APGD",
     "L2",
     "OBJECTIVES",
     "PGD",
     "REACH",
+    "SOLVERS",
     "WRM",
     "Attack",
     "Average",

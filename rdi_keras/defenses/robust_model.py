@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from rdi_keras.attacks import PGD, Attack, cross_entropy, objective
+from rdi_keras.attacks import PGD, SOLVERS, Attack, cross_entropy, objective
 from rdi_keras.errors import InputError
 from rdi_keras.inference.policy import EntropyPolicy
 from rdi_keras.models import MultiExitModel
@@ -144,7 +144,7 @@ class RobustModel(MultiExitModel):
             return None
         attack = self.attack and {
             "objective": str(self.attack.objective),
-            "solver": dataclasses.asdict(self.attack.solver),
+            "solver": {"name": type(self.attack.solver).__name__, **dataclasses.asdict(self.attack.solver)},
         }
         return {
             "optimizer": keras.saving.serialize_keras_object(self.optimizer),
@@ -155,9 +155,11 @@ class RobustModel(MultiExitModel):
         }
 
     def compile_from_config(self, config: dict) -> None:
-        attack = config["attack"] and Attack(
-            objective(config["attack"]["objective"]), PGD(**config["attack"]["solver"])
-        )
+        attack = config["attack"]
+        if attack:
+            settings = dict(attack["solver"])
+            make = SOLVERS[settings.pop("name", PGD.__name__)]
+            attack = Attack(objective(attack["objective"]), make(**settings))
         optimizer = keras.saving.deserialize_keras_object(config["optimizer"])
         self.compile(**{**config, "optimizer": optimizer, "attack": attack})
         self.optimizer.build(self.trainable_variables)

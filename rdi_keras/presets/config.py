@@ -46,8 +46,8 @@ class AttackConfig:
     """The attack that makes training images.
 
     Attributes:
-        objective: main, single(k), average, max_average, exit_aware, targeted_exit or
-            targeted_exit(k).
+        objective: main, single(k), average, max_average, random_exit, exit_aware, or another one of
+            docs/attacks.md.
         num_steps: gradient steps; 1 with random start is Fast-AT.
         step_size: in pixel units, a number or a fraction such as 2/255; default: 2.5 · ε / num_steps.
         random_start: whether to start anywhere in the ball.

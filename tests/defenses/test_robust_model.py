@@ -4,7 +4,7 @@ import pytest
 import tensorflow as tf
 from keras import layers
 
-from rdi_keras.attacks import PGD, Attack, objective
+from rdi_keras.attacks import APGD, PGD, Attack, objective
 from rdi_keras.defenses import CalibrateThresholds, RobustModel, StopOnDivergence
 from rdi_keras.errors import InputError, TrainingDivergedError
 from rdi_keras.models import Backbone, Stage
@@ -129,6 +129,15 @@ def test_saved_and_loaded_it_is_the_same_model_and_trains_on(data, tmp_path):
         each.fit(*data, epochs=1, batch_size=32, shuffle=False, verbose=0)
     for old, new in zip(model.weights, loaded.weights, strict=True):
         np.testing.assert_allclose(old.numpy(), new.numpy(), atol=1e-6)
+
+
+@pytest.mark.parametrize("attack", [Attack(objective("random_exit"), APGD(0.1, 2))], ids=str)
+def test_any_attack_trains_and_is_saved_with_the_model(data, tmp_path, attack):
+    model = build(attack)
+    history = model.fit(*data, epochs=1, verbose=0)
+    assert np.isfinite(history.history["loss"]).all()
+    model.save(tmp_path / "model.keras")
+    assert keras.models.load_model(tmp_path / "model.keras").attack == attack
 
 
 def test_exit_aware_training_follows_the_calibrated_thresholds(data):
