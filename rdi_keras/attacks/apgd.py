@@ -43,7 +43,8 @@ class APGD(GradientSolver):
     """Auto-PGD: starts with steps of twice the radius, and halves a sample's step size and goes back to its
     best iterate wherever the loss stopped rising.
 
-    Source: Croce & Hein, ICML 2020 (arXiv:2003.01690), section 3 and algorithm 1.
+    Source: Croce & Hein, ICML 2020 (arXiv:2003.01690), section 3 and algorithm 1; but for the start,
+    which is uniform in the ball, and for the first step after a halving, which has no momentum.
 
     Attributes:
         epsilon: radius of the ball, in pixel units.

@@ -4,31 +4,28 @@ from dataclasses import dataclass
 
 import tensorflow as tf
 
+from rdi_keras.attacks.leaving import ENOUGH, log_room
 from rdi_keras.attacks.losses import cross_entropy
-from rdi_keras.attacks.objectives import Part, fooled
+from rdi_keras.attacks.objectives import Objective, Part, fooled
 from rdi_keras.inference.policy import EntropyPolicy
 
 
 @dataclass(frozen=True)
-class Slowdown(Part):
-    """Push every side exit's softmax to uniform, so that nobody is sure enough to leave.
+class Slowdown(Objective):
+    """Make samples leave at the last exit: `Uniform`, then `Unsure`.
 
     Source: Hong et al. (DeepSloth), ICLR 2021 (arXiv:2010.02432), section 4.
 
     Attributes:
-        keep_label: whether the last exit must go on answering the label, so that nobody notices.
+        keep_label: whether the answer must go on being the label, so that nobody notices.
     """
 
     keep_label: bool = False
 
     def parts(self, num_exits: int, num_classes: int) -> list[Part]:
-        return [self] if num_exits > 1 else []  # Without side exits there is nothing to slow down.
-
-    def loss(self, logits: list[tf.Tensor], aim: tf.Tensor, policy: EntropyPolicy | None) -> tf.Tensor:
-        # The cross-entropy of the uniform distribution and the softmax, but for a constant.
-        per_exit = [tf.reduce_mean(tf.nn.log_softmax(each), axis=-1) for each in logits[:-1]]
-        late = tf.add_n(per_exit) / len(per_exit)
-        return late - cross_entropy(logits[-1], aim) if self.keep_label else late
+        if num_exits == 1:
+            return []  # Without side exits there is nothing to slow down.
+        return [Uniform(self.keep_label), Unsure(self.keep_label)]
 
     def reached(
         self, logits: list[tf.Tensor], labels: tf.Tensor, policy: EntropyPolicy | None, num_exits: int
@@ -41,9 +38,11 @@ class Slowdown(Part):
 
     def score(self, logits: list[tf.Tensor], labels: tf.Tensor, policy: EntropyPolicy | None) -> tf.Tensor:
         """A later exit beats every loss; with the label to be kept, a right answer beats every exit."""
-        score = tf.sigmoid(self.loss(logits, labels, policy)) if len(logits) > 1 else 0.0
+        if len(logits) == 1:
+            return tf.zeros(tf.shape(labels))
+        score = tf.sigmoid(Uniform(self.keep_label).loss(logits, labels, policy))
         if policy is None:
-            return score + tf.zeros(tf.shape(labels))
+            return score
         score += tf.cast(policy.exit_of(logits), tf.float32)
         if self.keep_label:
             score -= len(logits) * tf.cast(fooled(logits, labels, policy), tf.float32)
@@ -51,3 +50,39 @@ class Slowdown(Part):
 
     def __str__(self):
         return "slowdown_keeping_label" if self.keep_label else "slowdown"
+
+
+@dataclass(frozen=True)
+class Uniform(Part):
+    """Push every side exit's softmax to uniform, as DeepSloth does: it needs no thresholds."""
+
+    keep_label: bool = False
+
+    def loss(self, logits: list[tf.Tensor], aim: tf.Tensor, policy: EntropyPolicy | None) -> tf.Tensor:
+        # The cross-entropy of the uniform distribution and the softmax, but for a constant.
+        per_exit = [tf.reduce_mean(tf.nn.log_softmax(each), axis=-1) for each in logits[:-1]]
+        late = tf.add_n(per_exit) / len(per_exit)
+        return late - cross_entropy(logits[-1], aim) if self.keep_label else late
+
+    def __str__(self):
+        return "uniform"
+
+
+@dataclass(frozen=True)
+class Unsure(Part):
+    """Lift every side exit's entropy above its threshold, and none further than is enough.
+
+    Without thresholds it is `Uniform`.
+    """
+
+    keep_label: bool = False
+
+    def loss(self, logits: list[tf.Tensor], aim: tf.Tensor, policy: EntropyPolicy | None) -> tf.Tensor:
+        if policy is None:
+            return Uniform(self.keep_label).loss(logits, aim, policy)
+        rooms = [log_room(each, policy.thresholds[..., k]) for k, each in enumerate(logits[:-1])]
+        late = tf.add_n([tf.minimum(-room, ENOUGH) for room in rooms])
+        return late - cross_entropy(logits[-1], aim) if self.keep_label else late
+
+    def __str__(self):
+        return "unsure"

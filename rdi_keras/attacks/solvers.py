@@ -1,6 +1,7 @@
 """How a loss is climbed along its gradient: one loop, and the steps that solvers take in it."""
 
 import copy
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
@@ -113,8 +114,9 @@ class GradientSolver(Solver):
             with tf.GradientTape(watch_accessed_variables=False) as tape:
                 tape.watch(iterate)
                 loss, reached = value(iterate)
-            # A network that lets no gradient through is attacked all the same: from a random start.
+            # A network that lets no gradient through, or none that is a number, is attacked all the same.
             gradient = tape.gradient(loss, iterate, unconnected_gradients="zero")
+            gradient = tf.where(tf.math.is_finite(gradient), gradient, 0.0)
             best, best_rank = keep_better(best, best_rank, iterate, loss, reached)
             iterate, memory = self.step(number, iterate, loss, gradient, images, memory)
             return number + 1, iterate, memory, best, best_rank
@@ -208,8 +210,10 @@ def no_rank(images: tf.Tensor) -> tf.Tensor:
 def rank_of(loss: tf.Tensor, reached: tf.Tensor) -> tf.Tensor:
     """Orders candidates: those that reach the goal first, then by loss. float64 `[B]`.
 
-    A loss that is no number ranks nowhere: no comparison with it holds.
+    A loss that is no number is the least of its kind.
     """
     # The arctangent rises and stays within ±π/2, so no loss makes up for 4. In float64 it tells
     # neighbouring float32 losses apart, unless they are very small or very large (1e-7, 1e7).
-    return tf.atan(tf.cast(loss, tf.float64)) + 4.0 * tf.cast(reached, tf.float64)
+    loss = tf.cast(loss, tf.float64)
+    loss = tf.where(tf.math.is_nan(loss), tf.constant(-math.inf, tf.float64), loss)
+    return tf.atan(loss) + 4.0 * tf.cast(reached, tf.float64)

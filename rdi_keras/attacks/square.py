@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from rdi_keras.attacks.balls import Ball, Linf
 from rdi_keras.attacks.randomness import Draw
-from rdi_keras.attacks.solvers import Solver, Value, no_rank, rank_of
+from rdi_keras.attacks.solvers import Solver, Value, rank_of
 
 # After which share of the queries the squares' area halves.
 HALVINGS = np.array([10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000]) / 10_000
@@ -65,7 +65,7 @@ class Square(Solver):
 
         stripes = self.epsilon * _signs(draw([1, width, channels], STRIPES))
         first = self.ball.project(images + stripes, images)
-        first_rank = tf.maximum(rank_of(*value(first)), no_rank(images))
+        first_rank = rank_of(*value(first))
         _, best, _ = tf.while_loop(
             lambda number, *_: number < self.num_steps,
             body,

@@ -1,5 +1,6 @@
 """`training/evaluate.py RUN`: measures a run's model and its twin, and writes the report."""
 
+import shutil
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -76,13 +77,15 @@ def evaluate_run(run: RunFolder, config: Config, dataset: "Dataset") -> dict:
         InputError: if part, suite or second opinions are unknown, or model and data do not fit each other.
     """
     import dataclasses
+    import hashlib
 
+    import tensorflow as tf
     from rich.console import Console
 
     from rdi_keras import evaluation
     from rdi_keras.evaluation import second_opinions
     from rdi_keras.inference import cost_table
-    from rdi_keras.metadata import Metadata
+    from rdi_keras.metadata import Metadata, package_version, weights_digest
     from rdi_keras.names import parse_epsilon
     from rdi_keras.runs import TWIN_FILE, load_model
 
@@ -91,6 +94,8 @@ def evaluate_run(run: RunFolder, config: Config, dataset: "Dataset") -> dict:
     suite = evaluation.suite(wanted.suite, epsilon)
     opinions = list(second_opinions.OPINIONS) if ALL in wanted.second_opinions else wanted.second_opinions
     second_opinions.check(opinions)
+    if opinions and not epsilon:
+        raise InputError("Second opinions need an epsilon above 0. Received: 0. Leave them out")
     model, calibration = run.load_model(), run.read_calibration()
     _check_fits(model, dataset)
     if wanted.part not in PARTS:
@@ -101,9 +106,9 @@ def evaluate_run(run: RunFolder, config: Config, dataset: "Dataset") -> dict:
     thresholds = {title: network.thresholds.numpy() for title, network in networks.items()}
 
     about = {
-        "model": metadata.model_digest,
-        "package": metadata.package_version,
-        "data": [dataset.name, wanted.part, len(samples)],
+        "networks": {title: weights_digest(network) for title, network in networks.items()},
+        "software": [package_version(), tf.__version__],
+        "images": hashlib.sha256(samples.images.tobytes() + samples.labels.tobytes()).hexdigest(),
         "suite": [f"{entry.name}: {entry.attack} on {entry.on}" for entry in suite],
         "batch_size": wanted.batch_size,
         "seed": config.seed,
@@ -131,7 +136,7 @@ def evaluate_run(run: RunFolder, config: Config, dataset: "Dataset") -> dict:
         measured[title] = conditions, cost_table(network)
 
     with _status("looking for signs that the figures are not to be believed"):
-        flags = evaluation.find_flags(
+        flags, left_out = evaluation.find_flags(
             model,
             thresholds["model"],
             samples,
@@ -160,6 +165,7 @@ def evaluate_run(run: RunFolder, config: Config, dataset: "Dataset") -> dict:
         with _status(f"second opinions: {', '.join(opinions)}"):
             few = samples.first(wanted.opinion_samples)
             answers = second_opinions.ask(opinions, model, few, thresholds["model"], epsilon, config.seed)
+        flags += second_opinions.compare(answers, measured["model"][0])
 
     report = evaluation.build_report(
         metadata,
@@ -173,13 +179,13 @@ def evaluate_run(run: RunFolder, config: Config, dataset: "Dataset") -> dict:
         measured["model"],
         measured.get("one-exit twin"),
         flags,
+        left_out,
         curves,
         answers,
     )
     if wanted.part == "test":
         _write(report, run.path)
-    for shelf in shelves.values():
-        shelf.clear()
+    shutil.rmtree(run.evaluation_path)
     console = Console()
     console.print(evaluation.rich_table(report))
     for line in evaluation.remarks(report):

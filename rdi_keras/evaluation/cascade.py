@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike
 
 from rdi_keras.attacks import CompiledAttack, ExitNetwork
 from rdi_keras.data import Split
+from rdi_keras.errors import InputError
 from rdi_keras.evaluation.outcome import Outcome, judge, worst_of
 from rdi_keras.evaluation.suite import STANDING, Entry
 
@@ -20,10 +21,12 @@ class Batch:
     """What a finished batch left: the outcome of its samples and what it took.
 
     Attributes:
+        samples: their numbers in the data, `[b]`.
         outcome: of the batch's samples.
         passes: forward and backward passes through the network, summed over samples.
     """
 
+    samples: np.ndarray
     outcome: Outcome
     passes: tuple[int, int]
 
@@ -80,6 +83,10 @@ def run_suite(
         shelf: keeps finished batches; must be of the same network, samples, suite, batch size and seed.
         on_batch: called after each batch with the condition's name and its number of samples.
         loops: see `CompiledAttack`; for several runs on the same network.
+
+    Raises:
+        InputError: if an attack keeps to another ball than L∞, or to another radius than the others.
+        ArithmeticError: if an attack left its ball.
     """
 
     def run(name: str, who: np.ndarray, make: Callable, count: Callable) -> tuple[Outcome, tuple[int, int]]:
@@ -87,12 +94,13 @@ def run_suite(
         for number, start in enumerate(range(0, len(who), batch_size)):
             samples = who[start : start + batch_size]
             batch = None if shelf is None else shelf.get(name, number)
-            if batch is None:
+            # Which samples an attack on the standing meets depends on the attacks before it.
+            if batch is None or not np.array_equal(batch.samples, samples):
                 part = data.take(samples)
                 before = count()
                 outcome = judge(network, make(part, samples), part.labels, thresholds)
                 spent = tuple(after - old for after, old in zip(count(), before, strict=True))
-                batch = Batch(outcome, spent)
+                batch = Batch(samples, outcome, spent)
                 if shelf is not None:
                     shelf.put(name, number, batch)
             batches.append(batch)
@@ -100,12 +108,21 @@ def run_suite(
         forward, backward = np.sum([each.passes for each in batches], axis=0).tolist()
         return Outcome.joined([each.outcome for each in batches]), (forward, backward)
 
+    balls = {(entry.attack.solver.norm, entry.attack.solver.epsilon) for entry in suite}
+    if len(balls) > 1 or any(norm != "linf" for norm, _ in balls):
+        raise InputError(
+            "A suite's attacks must share one L∞ ball: the worst case is that of one threat model. Received: "
+            f"{', '.join(f'{norm} {epsilon}' for norm, epsilon in sorted(balls))}. Run other attacks apart"
+        )
     everyone = np.arange(len(data))
     loops = {} if loops is None else loops
     clean, _ = run(CLEAN, everyone, lambda part, samples: part.images, lambda: (0, 0))
     broken, outcomes, attacked, passes = clean, {CLEAN: clean}, {}, {}
     for number, entry in enumerate(suite):
         who = np.flatnonzero(broken.correct) if entry.on == STANDING else everyone
+        if not entry.attack.runs(network):  # Nothing to slow down with one exit.
+            outcomes[entry.name], attacked[entry.name], passes[entry.name] = clean, 0, (0, 0)
+            continue
         compiled = CompiledAttack(entry.attack, network, loops)
 
         def perturb(part: Split, samples: np.ndarray, compiled=compiled, number=number) -> np.ndarray:

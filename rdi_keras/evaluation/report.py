@@ -27,6 +27,7 @@ def build_report(
     model: tuple[Conditions, CostTable],
     twin: tuple[Conditions, CostTable] | None,
     flags: list[dict],
+    checks_left_out: list[str] = (),
     curves: dict | None = None,
     second_opinions: dict | None = None,
 ) -> dict:
@@ -44,6 +45,7 @@ def build_report(
         model: what the suite did to the model, and its cost.
         twin: the same of the backbone with one exit, if there is one.
         flags: of `find_flags`.
+        checks_left_out: names of checks that could not be made.
         curves: of `measure_curves`.
         second_opinions: of attacks from other libraries.
     """
@@ -68,6 +70,7 @@ def build_report(
         "conditions": _summaries(conditions, cost),
         "baseline": None,
         "flags": flags,
+        "checks_left_out": list(checks_left_out),
         "curves": curves,
         "second_opinions": second_opinions,
         "calibration": calibration,

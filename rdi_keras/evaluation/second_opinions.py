@@ -7,16 +7,18 @@ own rule of where a sample leaves and what it is then answered.
 import importlib
 import importlib.metadata
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from rdi_keras.attacks import ExitNetwork
+from rdi_keras.attacks import APGD, WRM, Attack, ExitNetwork, objective
 from rdi_keras.checks import check_images, check_labels, check_thresholds
 from rdi_keras.data import Split
 from rdi_keras.errors import InputError
 from rdi_keras.evaluation import foreign_attacks as foreign
+from rdi_keras.evaluation.cascade import WORST_CASE, Conditions
+from rdi_keras.evaluation.flags import POINT, Flag
 from rdi_keras.evaluation.foreign_attacks import answer_logits
 from rdi_keras.evaluation.outcome import judge
 from rdi_keras.names import parse_epsilon
@@ -94,6 +96,37 @@ FOOLBOX = ("foolbox", ("foolbox",))
 # ART's AutoAttack imports `multiprocess` without requiring it.
 ART = ("adversarial-robustness-toolbox", ("art.attacks.evasion", "multiprocess"))
 
+OURS = ("rdi_keras", ("rdi_keras",))
+
+
+def our_apgd_l2(
+    network: ExitNetwork,
+    images: np.ndarray,
+    labels: np.ndarray,
+    thresholds: ArrayLike,
+    epsilon: float,
+    seed: int,
+    num_steps: int = 50,
+) -> np.ndarray:
+    """Our own APGD on the exit-aware loss in the L2 ball of radius `L2_BUDGET`; as an adapter."""
+    attack = Attack(objective("exit_aware"), APGD(L2_BUDGET, num_steps, norm=L2))
+    return attack(network, images, labels, thresholds, seed).numpy()
+
+
+def our_wrm(
+    network: ExitNetwork,
+    images: np.ndarray,
+    labels: np.ndarray,
+    thresholds: ArrayLike,
+    epsilon: float,
+    seed: int,
+    num_steps: int = 40,
+) -> np.ndarray:
+    """Our own WRM on the exit-aware loss, whose weight is ε; as an adapter."""
+    attack = Attack(objective("exit_aware"), WRM(epsilon, num_steps))
+    return attack(network, images, labels, thresholds, seed).numpy()
+
+
 OPINIONS = {
     "cleverhans_pgd": Opinion(*CLEVERHANS, LINF, foreign.cleverhans_pgd),
     "cleverhans_spsa": Opinion(*CLEVERHANS, LINF, foreign.cleverhans_spsa),
@@ -102,6 +135,8 @@ OPINIONS = {
     "foolbox_deepfool_l2": Opinion(*FOOLBOX, L2, foreign.foolbox_deepfool),
     "art_auto_attack": Opinion(*ART, LINF, foreign.art_auto_attack),
 }
+# Attacks of our own under other threat models, for the same place in a report.
+OPINIONS |= {"apgd_l2": Opinion(*OURS, L2, our_apgd_l2), "wrm": Opinion(*OURS, L2, our_wrm)}
 LINF_OPINIONS = tuple(name for name, each in OPINIONS.items() if each.threat_model == LINF)
 
 
@@ -184,6 +219,24 @@ def ask(
         distances = np.linalg.norm((attacked - data.images).reshape(len(data), -1), axis=1)
         answers[name] = _summary(opinions[name], right, survives, distances, l2_budget)
     return answers
+
+
+def compare(answers: dict[str, dict], conditions: Conditions) -> list[dict]:
+    """Sets the suite's accuracy on the same samples beside every answer of `ask`.
+
+    Returns:
+        A flag, as of `find_flags`, for every L∞ attack that broke over a point more than the suite.
+    """
+    flags = []
+    for name, each in answers.items():
+        suite_accuracy = float(conditions.outcomes[WORST_CASE].correct[: each["num_samples"]].mean())
+        each["suite_accuracy"] = suite_accuracy
+        gained = suite_accuracy - each["accuracy"]
+        if each["threat_model"] == LINF and gained > POINT:
+            count = f"{100 * gained:.1f} % of {each['num_samples']} samples"
+            message = f"{name} breaks {count} beyond what the suite broke"
+            flags.append(asdict(Flag("second_opinion_wins", gained, message)))
+    return flags
 
 
 def _is_right(network: ExitNetwork, data: Split, thresholds: np.ndarray) -> np.ndarray:

@@ -1,10 +1,8 @@
 """Keeps the finished batches of an evaluation on disk, so that it can be interrupted and taken up again."""
 
-import contextlib
 import hashlib
 import json
 import os
-import shutil
 import tempfile
 import zipfile
 from dataclasses import fields
@@ -37,7 +35,7 @@ class FolderShelf:
         try:
             with np.load(self._path(condition, number), allow_pickle=False) as file:
                 outcome = Outcome(*(file[each.name] for each in fields(Outcome)))
-                return Batch(outcome, tuple(file["passes"].tolist()))
+                return Batch(file["samples"], outcome, tuple(file["passes"].tolist()))
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
             return None  # Not there, or damaged: it is run again.
 
@@ -45,14 +43,8 @@ class FolderShelf:
         arrays = {each.name: getattr(batch.outcome, each.name) for each in fields(Outcome)}
         descriptor, aside = tempfile.mkstemp(dir=self.folder, suffix=".part")
         with os.fdopen(descriptor, "wb") as file:
-            np.savez(file, passes=np.asarray(batch.passes), **arrays)
+            np.savez(file, samples=batch.samples, passes=np.asarray(batch.passes), **arrays)
         Path(aside).replace(self._path(condition, number))
-
-    def clear(self) -> None:
-        """Removes the shelf, and the folder that held it if it was the last one."""
-        shutil.rmtree(self.folder, ignore_errors=True)
-        with contextlib.suppress(OSError):
-            self.folder.parent.rmdir()
 
     def _path(self, condition: str, number: int) -> Path:
         return self.folder / f"{condition}-{number}.npz"

@@ -44,7 +44,7 @@ def _standard(epsilon: float) -> Iterator[Entry]:
     yield _entry("targeted_exit", pgd(epsilon, 20), STANDING)
     yield _entry("multi_targeted(2)", pgd(epsilon, 20), STANDING)
     yield Entry("square", Attack(objective("exit_aware_margin"), Square(epsilon, 500)), STANDING)
-    yield _entry("slowdown", pgd(epsilon, 40), EVERYONE)
+    yield _entry("slowdown", pgd(epsilon, 40, restarts=2), EVERYONE)
 
 
 def _full(epsilon: float) -> Iterator[Entry]:
@@ -58,7 +58,7 @@ def _full(epsilon: float) -> Iterator[Entry]:
     yield _entry("targeted_exit", pgd(epsilon, 100), STANDING, "targeted_exit_pgd100")
     square = Square(epsilon, 5000)
     yield Entry("square5000", Attack(objective("exit_aware_margin"), square), STANDING)
-    yield _entry("slowdown_keeping_label", pgd(epsilon, 40), EVERYONE)
+    yield _entry("slowdown_keeping_label", pgd(epsilon, 40, restarts=2), EVERYONE)
 
 
 SUITES = {"quick": _quick, "standard": _standard, "full": _full}

@@ -16,9 +16,10 @@ LEGEND = (
     "Accuracy under an attack is the ATA, with its 95 % Wilson interval. On: how many samples the attack was "
     "run on; where fewer than all, they are those that were right under everything above, and the others "
     "count as they were broken. MACs: mean per sample. Exits: the share of samples that leaves at each. "
-    "Alone: accuracy if every sample left at that exit. The twin is the same backbone with its last exit "
-    "only, trained and attacked alike. Worst case: a sample counts as right only if it is right clean and "
-    "under every attack; its cost is the largest that any attack caused."
+    "Alone: accuracy on the same images if every sample left at that exit, which the attacks did not aim "
+    "at. Attacks stop at a wrong adaptive answer, where published ones go on. The twin is the same backbone "
+    "with its last exit only, trained and attacked alike. Worst case: a sample counts as right only if it is "
+    "right clean and under every attack; its cost is the largest that any attack caused."
 )
 
 
@@ -76,8 +77,15 @@ def three_wins(report: dict) -> list[str]:
 def remarks(report: dict) -> list[str]:
     """What the table does not show: doubts, slowdown, other libraries' attacks, passes; one line each."""
     doubts = [f"NOT TO BE BELIEVED ({each['name']}): {each['message']}" for each in report["flags"]]
+    skipped = report.get("checks_left_out", [])
+    left_out = f"; not looked for: {', '.join(skipped)}" if skipped else ""
     return [
-        *(doubts or ["No sign of masked gradients or of attacks that are too weak was found"]),
+        *doubts,
+        *(
+            []
+            if doubts
+            else ["No sign of masked gradients or of attacks that are too weak was found" + left_out]
+        ),
         *slowdown_lines(report),
         *second_opinion_lines(report),
         passes_line(report),
@@ -115,7 +123,7 @@ def second_opinion_lines(report: dict) -> list[str]:
         line = (
             f"Second opinion `{name}` ({each['library']} {each['version']}, {each['threat_model']}): "
             f"{_percent(each['accuracy'])} of {each['num_samples']} samples right, clean "
-            f"{_percent(each['clean_accuracy'])}"
+            f"{_percent(each['clean_accuracy'])}, under the suite {_percent(each['suite_accuracy'])}"
         )
         if "accuracy_in_budget" in each:
             accuracy = _percent(each["accuracy_in_budget"])

@@ -111,14 +111,25 @@ def test_a_class_that_the_model_lacks_is_refused(seen):
         objective("targeted(9)").aim(*seen[:2], None)
 
 
+def expected_of(logits, policy):
+    rooms = [
+        np.log(entropy(each) + 1e-6) - np.log(policy.thresholds[k] + 1e-6)
+        for k, each in enumerate(logits[:2])
+    ]
+    return np.minimum(rooms, ENOUGH).sum(axis=0)
+
+
 def test_slowdown_is_highest_at_uniform_side_exits(seen):
     logits, labels, policy = seen
     uniform = [tf.zeros_like(logits[0]), tf.zeros_like(logits[1]), logits[2]]
-    goal = objective("slowdown")
+    goal, unsure = objective("slowdown").parts(3, 4)
     highest = goal.loss(uniform, labels, policy)
     np.testing.assert_allclose(highest, -np.log(4), rtol=1e-6)
     assert (goal.loss(logits, labels, policy) < highest).numpy().all()
-    assert goal.parts(1, 4) == []
+    np.testing.assert_allclose(unsure.loss(uniform, labels, policy), expected_of(uniform, policy), rtol=1e-5)
+    np.testing.assert_allclose(unsure.loss(logits, labels, policy), expected_of(logits, policy), rtol=1e-5)
+    np.testing.assert_allclose(unsure.loss(logits, labels, None), goal.loss(logits, labels, None))
+    assert objective("slowdown").parts(1, 4) == []
 
 
 def test_slowdown_has_what_it_wants_at_the_last_exit(seen):

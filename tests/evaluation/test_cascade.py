@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from rdi_keras.attacks import PGD, Attack, Square, objective, pgd
+from rdi_keras.attacks import PGD, WRM, Attack, Square, objective, pgd
 from rdi_keras.data import Split
+from rdi_keras.errors import InputError
 from rdi_keras.evaluation import EVERYONE, STANDING, Entry, FolderShelf, judge, run_suite, suite
 from rdi_keras.inference import cost_table
 
@@ -105,8 +106,6 @@ def test_an_interrupted_run_goes_on_and_ends_alike(run, whole, tmp_path, stop_af
     written = {path: path.stat().st_mtime_ns for path in shelf.folder.iterdir()}
     assert_same(run(batch_size=17, shelf=shelf), whole)
     assert {path: path.stat().st_mtime_ns for path in written} == written, "finished batches are not redone"
-    shelf.clear()
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_damaged_batch_is_run_again_and_every_evaluation_has_its_own_shelf(run, tmp_path):
@@ -137,6 +136,14 @@ def test_an_attack_that_leaves_its_ball_is_not_believed(run):
     entries = [Entry("cheat", Attack(objective("main"), Cheat(0.1, num_steps=4, step_size=0.1)))]
     with pytest.raises(ArithmeticError, match="left its ball"):
         run(entries)
+
+
+def test_attacks_of_another_ball_do_not_enter_a_suite(run):
+    far = Entry("l2", Attack(objective("main"), PGD(3, 2, 1, norm="l2")))
+    wider = Entry("wider", Attack(objective("main"), pgd(0.2, 2)))
+    for entries in ([far], [*SHORT, wider], [Entry("wrm", Attack(objective("main"), WRM(0.1, 2)))]):
+        with pytest.raises(InputError, match="must share one L∞ ball"):
+            run(entries)
 
 
 def test_full_breaks_hardly_more_than_standard(digits):

@@ -30,7 +30,9 @@ class Wrapped:
 def flags_of(network, thresholds, samples, entries=QUICK, **options):
     loops = {}
     conditions = run_suite(network, thresholds, samples, entries, loops=loops)
-    found = find_flags(network, thresholds, samples, EPSILON, conditions, loops=loops, **options)
+    found, left_out = find_flags(network, thresholds, samples, EPSILON, conditions, loops=loops, **options)
+    assert ("black_box_wins" in left_out) == (entries is not WITH_SQUARE)
+    assert ("transfer_wins" in left_out) == (not options)
     return {each["name"]: each for each in found}, conditions
 
 
@@ -50,7 +52,7 @@ def test_a_sound_network_raises_none(digits, few, thresholds):
     assert found == {}
 
 
-def test_a_saturating_layer_is_caught(digits, few, thresholds):
+def test_a_layer_that_rounds_is_caught(digits, few, thresholds):
     """Gradient masking on purpose: logits are rounded, so that no gradient comes through."""
     model, _ = digits
     masked = Wrapped(model, lambda logits: tf.round(4 * logits) / 4)
@@ -61,6 +63,30 @@ def test_a_saturating_layer_is_caught(digits, few, thresholds):
     assert found["transfer_wins"]["value"] > 0.01
     assert found["large_epsilon_fails"]["value"] > 0.01
     assert conditions.outcomes["worst_case"].correct.mean() < conditions.outcomes["clean"].correct.mean()
+
+
+def test_a_saturating_layer_is_caught(digits, few, thresholds):
+    """The best class is driven to +5 and the others to -5, where the slope of tanh is 0 in float32."""
+
+    def saturate(logits):
+        two = tf.math.top_k(logits, 2).values
+        return 5 * tf.tanh(200 * (logits - tf.reduce_mean(two, axis=-1, keepdims=True)))
+
+    network = Wrapped(digits[0], saturate)
+    found, conditions = flags_of(network, thresholds, few)
+    assert conditions.outcomes["clean"].correct.mean() > 0.8
+    assert found["zero_gradients"]["value"] > 0.3
+
+
+def test_gradients_that_are_no_numbers_are_caught_and_do_not_stop_the_attack(digits, few, thresholds):
+    @tf.custom_gradient
+    def spoiled(logits):
+        return tf.identity(logits), lambda upstream: upstream * np.nan
+
+    model, _ = digits
+    found, conditions = flags_of(Wrapped(model, spoiled), thresholds, few.first(20))
+    assert found["zero_gradients"]["value"] == 1.0
+    assert conditions.outcomes["worst_case"].correct.mean() <= conditions.outcomes["clean"].correct.mean()
 
 
 def test_random_outputs_are_caught(digits, few, thresholds):

@@ -135,11 +135,14 @@ def test_doubts_stand_in_the_report_and_so_does_their_absence():
 
 def test_second_opinions_stand_apart():
     linf = {"library": "a", "version": "1", "threat_model": "linf", "num_samples": 9, "accuracy": 0.5}
-    linf["clean_accuracy"] = 0.9
+    linf |= {"clean_accuracy": 0.9, "suite_accuracy": 0.4}
     l2 = linf | {"threat_model": "l2", "l2_budget": 0.5, "accuracy_in_budget": 0.75}
     report = build(second_opinions={"theirs": linf, "other": l2})
     text = evaluation.markdown(report)
-    assert "Second opinion `theirs` (a 1, linf): 50.0 % of 9 samples right, clean 90.0 %" in text
+    assert (
+        "Second opinion `theirs` (a 1, linf): 50.0 % of 9 samples right, clean 90.0 %, under the suite 40.0 %"
+        in text
+    )
     assert "no part of the worst case: 75.0 % within L2 0.5" in text
     assert report["conditions"] == build()["conditions"]
 

@@ -29,7 +29,7 @@ def test_standard_is_what_the_contract_lists():
         "targeted_exit": (PGD, 20, 1),
         "multi_targeted(2)": (PGD, 20, 1),
         "square": (Square, 500, 1),
-        "slowdown": (PGD, 40, 1),
+        "slowdown": (PGD, 40, 2),
     }
     assert found == expected
     everyone = {entry.name for entry in suite("standard", 0.1) if entry.on == EVERYONE}
