@@ -98,7 +98,7 @@ def test_an_unfinished_run_makes_way_without_overwrite(finished):
 def test_create_refuses_a_foreign_folder_and_leaves_it(tmp_path, overwrite):
     (tmp_path / "letters").mkdir()
     (tmp_path / "letters" / "to.txt").write_text("Dear")
-    with pytest.raises(InputError, match="is no run folder.*--name or --runs_dir"):
+    with pytest.raises(InputError, match="is no run folder. Name another one"):
         RunFolder.create(tmp_path, overwrite)
     assert (tmp_path / "letters" / "to.txt").read_text() == "Dear"
 

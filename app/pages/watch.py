@@ -139,9 +139,9 @@ def choose_attack(predictor: Predictor) -> attack.Settings:
     )
     num_steps = right.slider("Steps", 1, 100, 20, key="steps")
     settings = attack.Settings(objective, float(epsilon), int(num_steps))
-    forward, backward = settings.attack().passes(predictor.num_exits, predictor.num_classes)
+    forward, backward = settings.attack().most_passes(predictor)
     st.caption(
-        f"{forward} forward and {backward} backward passes. The model was trained against "
+        f"At most {forward} forward and {backward} backward passes. The model was trained against "
         f"ε = {predictor.metadata.epsilon}. The attacker knows the model and its thresholds."
     )
     return settings

@@ -52,6 +52,12 @@ class Attack:
         parts = self.objective.parts(network.num_exits, network.num_classes)
         return [(part, restart) for part in parts for restart in range(self.solver.restarts)]
 
+    def most_passes(self, network: ExitNetwork) -> tuple[int, int]:
+        """Forward and backward passes for a sample that is never brought to the goal."""
+        forward, backward = self.solver.passes
+        runs = len(self.runs(network))
+        return 1 + runs * (forward + 1), runs * backward
+
     def check_fits(self, network: ExitNetwork) -> None:
         """Raises `InputError` if the objective names an exit that the network does not have."""
         for part in self.objective.parts(network.num_exits, network.num_classes):
@@ -210,7 +216,7 @@ class CompiledAttack:
 
     def _count(self, num_samples: int) -> None:
         forward, backward = self.attack.solver.passes
-        self.forward += num_samples * (forward + 1)  # One more to judge the result.
+        self.forward += num_samples * (forward + 1)  # One more, to judge the result.
         self.backward += num_samples * backward
 
     def _judge(self, images, labels, thresholds=None):

@@ -204,6 +204,8 @@ def test_passes_count_what_runs(batch):
     compiled(images, labels)
     assert compiled.forward == len(labels) * calls
     assert compiled.backward == len(labels) * 2 * 2 * 3
+    most = attack.most_passes(network)
+    assert (compiled.forward, compiled.backward) == tuple(len(labels) * each for each in most)
 
 
 @pytest.mark.parametrize(

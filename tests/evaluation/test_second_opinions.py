@@ -95,7 +95,8 @@ def test_an_opinion_leaves_the_network_as_it_was(asked):
 
 
 def test_an_opinion_breaks_something(asked):
-    assert asked.entry["accuracy"] < asked.entry["clean_accuracy"] - 0.2
+    least = 0.1 if asked.name == "wrm" else 0.2  # WRM pays for every step away.
+    assert asked.entry["accuracy"] < asked.entry["clean_accuracy"] - least
     assert asked.entry["num_samples"] == len(asked.data)
     assert (asked.entry["threat_model"] == "linf") == (asked.name in LINF_OPINIONS)
     assert ("median_distance" in asked.entry) == (asked.entry["threat_model"] == "l2")
