@@ -22,7 +22,7 @@ from rdi_keras.attacks import Attack, CompiledAttack, objective, pgd
 from rdi_keras.inference import EntropyPolicy, entropy
 from rdi_keras.models import MultiExitModel, backbone
 
-BATCH, STEPS, ROUNDS = 64, 4, 3
+BATCH, STEPS, ROUNDS = 32, 20, 1
 
 
 class Whole:
