@@ -68,3 +68,25 @@ def check_thresholds(thresholds: np.ndarray, num_exits: int) -> np.ndarray:
             f"{np.asarray(thresholds).tolist()}"
         )
     return values
+
+
+def check_sample_thresholds(thresholds: np.ndarray, num_samples: int, num_exits: int) -> np.ndarray:
+    """Returns thresholds per sample, float32 `[num_samples, num_exits - 1]`.
+
+    Args:
+        thresholds: of that shape, or `[num_exits - 1]` for all samples alike.
+        num_samples: B.
+        num_exits: N.
+
+    Raises:
+        InputError: if they are neither, or one is not a number.
+    """
+    values = np.asarray(thresholds, np.float32)
+    if values.ndim < 2:
+        return np.tile(check_thresholds(values, num_exits), (num_samples, 1))
+    if values.shape != (num_samples, num_exits - 1) or np.isnan(values).any():
+        raise InputError(
+            f"Thresholds per sample must be numbers of shape {(num_samples, num_exits - 1)}. Received: shape "
+            f"{values.shape}, values {values.ravel()[:5].tolist()}"
+        )
+    return values

@@ -14,6 +14,8 @@ from rdi_keras.names import parse_epsilon
 if TYPE_CHECKING:  # Importing it for real loads TensorFlow.
     import keras
 
+    from rdi_keras.inference import BudgetTable
+
 FILE_NAME = "metadata.json"
 
 
@@ -48,6 +50,7 @@ class Metadata:
         preset: the configuration's name.
         model_digest: of the weights, see `weights_digest`.
         package_version: of rdi_keras.
+        budget_table: thresholds by mean compute; `None` where they were not calibrated.
     """
 
     class_names: list[str]
@@ -60,6 +63,7 @@ class Metadata:
     preset: str
     model_digest: str
     package_version: str
+    budget_table: "BudgetTable | None" = None
 
     @property
     def num_exits(self) -> int:
@@ -83,7 +87,12 @@ class Metadata:
         """
         path = folder / FILE_NAME
         try:
-            return cls(**json.loads(path.read_text()))
+            metadata = cls(**json.loads(path.read_text()))
+            if metadata.budget_table is None:
+                return metadata
+            from rdi_keras.inference import BudgetTable
+
+            return dataclasses.replace(metadata, budget_table=BudgetTable(**metadata.budget_table))
         except (OSError, ValueError, TypeError) as error:
             raise InputError(
                 f"Cannot read {str(path)!r}: {error}. Give a run folder (runs/<name>) or a version of "

@@ -7,12 +7,14 @@ from rdi_keras.errors import InputError
 IMAGES = "images"
 IMAGE_BYTES = "bytes"
 THRESHOLDS = "thresholds"
+BUDGET = "budget"
 
 # Signatures of an exported SavedModel.
 SERVING_DEFAULT = "serving_default"
 ADAPTIVE = "adaptive"
 ALL_EXITS = "all_exits"
 IMAGE_FILES = "image_bytes"
+WITH_BUDGET = "budget"
 
 
 def exit_name(number: int) -> str:

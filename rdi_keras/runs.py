@@ -17,6 +17,7 @@ from rdi_keras.presets import Config
 
 if TYPE_CHECKING:  # Importing it for real loads TensorFlow.
     from rdi_keras.data import Dataset
+    from rdi_keras.inference import BudgetTable
     from rdi_keras.models import MultiExitModel
 
 MODEL_FILE = "model.keras"
@@ -67,7 +68,12 @@ def load_model(path: Path) -> "MultiExitModel":
 
 
 def describe(
-    model: "MultiExitModel", class_names: Sequence[str], dataset: str, epsilon: str, preset: str
+    model: "MultiExitModel",
+    class_names: Sequence[str],
+    dataset: str,
+    epsilon: str,
+    preset: str,
+    budget_table: "BudgetTable | None" = None,
 ) -> Metadata:
     """The metadata of a calibrated model.
 
@@ -77,6 +83,7 @@ def describe(
         dataset: what it was trained on.
         epsilon: the budget it was trained against, as text.
         preset: the configuration's name.
+        budget_table: thresholds by mean compute.
     """
     from rdi_keras.inference import cost_table
 
@@ -92,6 +99,7 @@ def describe(
         preset=preset,
         model_digest=weights_digest(model),
         package_version=package_version(),
+        budget_table=budget_table,
     )
 
 
@@ -154,7 +162,14 @@ class RunFolder:
             elif each.name != TEST_EVALUATIONS_FILE:
                 each.unlink()
 
-    def finish(self, model: "MultiExitModel", config: Config, dataset: "Dataset", calibration: dict) -> None:
+    def finish(
+        self,
+        model: "MultiExitModel",
+        config: Config,
+        dataset: "Dataset",
+        calibration: dict,
+        budget_table: "BudgetTable | None" = None,
+    ) -> None:
         """Writes a trained model, and the metadata that make this folder a finished run.
 
         Args:
@@ -162,10 +177,14 @@ class RunFolder:
             config: of the run.
             dataset: it was trained on.
             calibration: what `rdi_keras.training.calibrate` returned.
+            budget_table: what `rdi_keras.training.calibrate_budgets` returned.
         """
         model.save(self.path / MODEL_FILE)
         (self.path / CALIBRATION_FILE).write_text(json.dumps(calibration, indent=2) + "\n")
-        describe(model, dataset.class_names, dataset.name, config.epsilon, config.preset).write(self.path)
+        described = describe(
+            model, dataset.class_names, dataset.name, config.epsilon, config.preset, budget_table
+        )
+        described.write(self.path)
 
     def load_model(self) -> "MultiExitModel":
         """The model of this run.

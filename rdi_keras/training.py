@@ -15,7 +15,9 @@ from rdi_keras.data.pipeline import training_batches
 from rdi_keras.defenses import CalibrateThresholds, RobustModel, StopOnDivergence
 from rdi_keras.errors import InputError
 from rdi_keras.inference import (
+    BudgetTable,
     CostTable,
+    budget_table,
     cost_table,
     entropy,
     exits_at,
@@ -146,8 +148,7 @@ def calibrate(model: RobustModel, held_out: Split, config: CalibrationConfig) ->
         How they were chosen, and accuracy, mean MACs, saving and exit shares on these data.
     """
     cost = cost_table(model)
-    outputs = model.predict(held_out.images, batch_size=500, verbose=0)
-    logits = np.stack([outputs[name] for name in exit_names(model.num_exits)], axis=1)
+    logits = _held_out_logits(model, held_out)
     entropies = np.asarray(entropy(logits))
     thresholds = _choose_thresholds(entropies, cost, config)
     model.thresholds.assign(thresholds)
@@ -162,6 +163,21 @@ def calibrate(model: RobustModel, held_out: Split, config: CalibrationConfig) ->
         "saving": 1 - mean_macs / cost.backbone,
         "exit_shares": (np.bincount(exits, minlength=model.num_exits + 1)[1:] / len(exits)).tolist(),
     }
+
+
+def calibrate_budgets(model: RobustModel, held_out: Split) -> BudgetTable | None:
+    """Thresholds by mean compute, from held-out data; `None` for a model with one exit."""
+    if model.num_exits == 1:
+        return None
+    cost = cost_table(model)
+    entropies = np.asarray(entropy(_held_out_logits(model, held_out)))
+    return budget_table(entropies, cost.cumulative, cost.backbone)
+
+
+def _held_out_logits(model: RobustModel, held_out: Split) -> np.ndarray:
+    """Float32 `[n, N, C]`."""
+    outputs = model.predict(held_out.images, batch_size=500, verbose=0)
+    return np.stack([outputs[name] for name in exit_names(model.num_exits)], axis=1)
 
 
 def _choose_thresholds(entropies: np.ndarray, cost: CostTable, config: CalibrationConfig) -> np.ndarray:

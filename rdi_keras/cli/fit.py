@@ -43,7 +43,7 @@ def fit(config: Config) -> Path:
         RunFolder,
         make_folder,
     )
-    from rdi_keras.training import build_model, calibrate, fit_model, load_data
+    from rdi_keras.training import build_model, calibrate, calibrate_budgets, fit_model, load_data
 
     console = Console()
     start = time.monotonic()
@@ -68,7 +68,8 @@ def fit(config: Config) -> Path:
         twin = build_model(config, dataset, side_exits=False)
         fit_model(twin, config, dataset, _callbacks(run, "twin", TWIN_HISTORY_FILE, config, console))
         twin.save(run.path / TWIN_FILE)
-    run.finish(model, config, dataset, calibrate(model, dataset.calibration, config.calibration))
+    calibration = calibrate(model, dataset.calibration, config.calibration)
+    run.finish(model, config, dataset, calibration, calibrate_budgets(model, dataset.calibration))
 
     evaluate_run(run, config, dataset)
     if config.evaluation.part != "test":

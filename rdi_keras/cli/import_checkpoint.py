@@ -82,7 +82,7 @@ def import_run(path: Path, config: Config, equal_shares: bool):
     from rdi_keras.models.pytorch import ARCHITECTURES, load_weights, read_checkpoint
     from rdi_keras.names import parse_epsilon
     from rdi_keras.runs import CONFIG_FILE, ENVIRONMENT_FILE, RunFolder
-    from rdi_keras.training import build_model, calibrate, load_data
+    from rdi_keras.training import build_model, calibrate, calibrate_budgets, load_data
 
     prepare_devices()
     parse_epsilon(config.epsilon)
@@ -104,7 +104,7 @@ def import_run(path: Path, config: Config, equal_shares: bool):
     (run.path / ENVIRONMENT_FILE).write_text(
         json.dumps(environment(config.seed) | {"checkpoint": source}, indent=2) + "\n"
     )
-    run.finish(model, config, dataset, calibration)
+    run.finish(model, config, dataset, calibration, calibrate_budgets(model, dataset.calibration))
     Console().print(
         f"{architecture}: {model.num_exits} exits, calibrated on {calibration['n']:,} images of "
         f"{dataset.name}: accuracy {100 * calibration['accuracy']:.1f} %, "

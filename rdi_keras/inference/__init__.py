@@ -2,22 +2,28 @@
 
 from rdi_keras.inference.adaptive import adaptive
 from rdi_keras.inference.calibration import (
+    BudgetTable,
+    budget_table,
     exits_at,
     thresholds_for_budget,
     thresholds_for_shares,
 )
 from rdi_keras.inference.cost import ALL_COUNTED, CONVOLUTION_ONLY, CostTable, cost_table
+from rdi_keras.inference.folding import fold_batch_norm
 from rdi_keras.inference.policy import EntropyPolicy, entropy
 
 __all__ = [
     "ALL_COUNTED",
     "CONVOLUTION_ONLY",
+    "BudgetTable",
     "CostTable",
     "EntropyPolicy",
     "adaptive",
+    "budget_table",
     "cost_table",
     "entropy",
     "exits_at",
+    "fold_batch_norm",
     "thresholds_for_budget",
     "thresholds_for_shares",
 ]

@@ -1,12 +1,34 @@
 """Entropy thresholds from held-out data: for given exit shares, or for a mean-compute budget."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from rdi_keras.errors import InputError
 
 BISECTIONS = 40
+
+
+@dataclass(frozen=True)
+class BudgetTable:
+    """Thresholds by mean compute, so that a request can name what it wants to spend.
+
+    Attributes:
+        budgets: K rising fractions of the backbone's MACs.
+        thresholds: K lists of N-1 entropies in nats; each met its budget on calibration data.
+    """
+
+    budgets: list[float]
+    thresholds: list[list[float]]
+
+    def thresholds_for(self, budgets: np.ndarray) -> np.ndarray:
+        """The thresholds float32 `[B, N-1]` of the largest budgets in the table that `[B]` allow.
+
+        What is below all of them gets those of the smallest.
+        """
+        rows = np.searchsorted(np.asarray(self.budgets, np.float32), np.asarray(budgets, np.float32), "right")
+        return np.asarray(self.thresholds, np.float32)[np.maximum(rows - 1, 0)]
 
 
 def thresholds_for_shares(entropies: np.ndarray, shares: Sequence[float]) -> np.ndarray:
@@ -79,6 +101,26 @@ def thresholds_for_budget(entropies: np.ndarray, macs_per_exit: Sequence[float],
         middle = (low + high) / 2
         low, high = (middle, high) if mean_macs(middle) > budget else (low, middle)
     return thresholds_at(high)
+
+
+def budget_table(
+    entropies: np.ndarray, macs_per_exit: Sequence[float], macs_backbone: float, size: int = 17
+) -> BudgetTable:
+    """Calibrates thresholds for a range of budgets, from the first exit's cost to the last one's.
+
+    Args:
+        entropies: float `[n, N]` in nats, of every exit on calibration data.
+        macs_per_exit: N cumulative MACs.
+        macs_backbone: what a budget of 1 means.
+        size: how many budgets.
+    """
+    # Rounded up: rounding must not push a budget below what the first exit costs.
+    steps = np.linspace(macs_per_exit[0], macs_per_exit[-1], size) / macs_backbone
+    budgets = [float(np.ceil(1e4 * step) / 1e4) for step in steps]
+    found = [
+        thresholds_for_budget(entropies, macs_per_exit, budget * macs_backbone).tolist() for budget in budgets
+    ]
+    return BudgetTable(budgets, found)
 
 
 def exits_at(entropies: np.ndarray, thresholds: np.ndarray) -> np.ndarray:

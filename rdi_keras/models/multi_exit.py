@@ -1,10 +1,12 @@
 """Turns a backbone with exit heads into one Keras functional model with named exits."""
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import keras
+import numpy as np
 
 from rdi_keras.errors import InputError
 from rdi_keras.names import IMAGES, exit_name
@@ -146,6 +148,38 @@ class MultiExitModel(keras.Model):
             raise InputError(f"up_to must be an exit, 1 to {self.num_exits}. Received: {up_to}")
         exits = self.iter_logits(images, training)
         return [next(exits) for _ in range(up_to)]
+
+    def keep_exits(self, numbers: Sequence[int]) -> "MultiExitModel":
+        """The same network with some of its exits, which are numbered anew; it shares the weights.
+
+        Segments between two exits that stay are fused into one. A side exit keeps its threshold.
+
+        Args:
+            numbers: 1-based, rising; the last exit must be among them.
+
+        Raises:
+            InputError: if they are not that.
+        """
+        numbers = list(numbers)
+        allowed = range(1, self.num_exits + 1)
+        rising = numbers == sorted(set(numbers)) and set(numbers) <= set(allowed)
+        if not rising or numbers[-1:] != [self.num_exits]:
+            raise InputError(
+                f"Exits to keep must be rising numbers from 1 to {self.num_exits}, the last one included. "
+                f"Received: {numbers}"
+            )
+        segments = [
+            _functional(self.segments[start].input_shape[1:], self.segments[start:stop], f"segment_{place}")
+            for place, (start, stop) in enumerate(itertools.pairwise([0, *numbers]), start=1)
+        ]
+        # Wrapped, as a part's name is the name of its exit.
+        heads = [
+            _functional(self.heads[number - 1].input_shape[1:], [self.heads[number - 1]], exit_name(place))
+            for place, number in enumerate(numbers, start=1)
+        ]
+        kept = type(self)(segments, heads, name=self.name)
+        kept.thresholds.assign(self.thresholds.numpy()[np.asarray(numbers[:-1], int) - 1])
+        return kept
 
     def get_config(self) -> dict:
         serialize = keras.saving.serialize_keras_object

@@ -10,44 +10,69 @@ from pathlib import Path
 import keras
 import tensorflow as tf
 
-from rdi_keras.inference import adaptive
+from rdi_keras.errors import InputError
+from rdi_keras.inference import adaptive, fold_batch_norm
 from rdi_keras.metadata import Metadata
 from rdi_keras.models import MultiExitModel
 from rdi_keras.names import (
     ADAPTIVE,
     ALL_EXITS,
+    BUDGET,
     IMAGE_BYTES,
     IMAGE_FILES,
     IMAGES,
     SERVING_DEFAULT,
     THRESHOLDS,
+    WITH_BUDGET,
     exit_names,
 )
 from rdi_keras.runs import make_folder
+from rdi_keras.serving.onnx_graph import adaptive_onnx
+from rdi_keras.serving.predictor import ONNX_FILE
 from rdi_keras.serving.warmup import write_warmup_requests
 
 
+FLOAT32, FLOAT16 = "float32", "float16"
+
+
 def export_saved_model(
-    model: MultiExitModel, metadata: Metadata, folder: Path, report_files: list[Path] = ()
+    model: MultiExitModel,
+    metadata: Metadata,
+    folder: Path,
+    report_files: list[Path] = (),
+    fold: bool = True,
+    weights: str = FLOAT32,
 ) -> Path:
     """Writes the next free version `<folder>/<version>/`, aside first and then renamed.
 
-    Signatures: `serving_default` (`images`), `adaptive` (`images`, `thresholds [B, N-1]`),
-    `image_bytes` (`bytes`: PNG or JPEG files, resized to the model's input) all give
-    `probabilities`, `label`, `exit`, `entropy`, `macs`, with segments really skipped; `all_exits`
-    (`images`) gives the logits of `exit_1 … exit_N` and stays differentiable after reload.
+    Signatures: `serving_default` (`images`), `adaptive` (`images`, `thresholds [B, N-1]`), `budget`
+    (`images`, `budget [B]`, fractions of the backbone's MACs; where the metadata hold a table) and
+    `image_bytes` (`bytes`: PNG or JPEG files, resized to the model's input) all give `probabilities`,
+    `label`, `exit`, `entropy`, `macs`, with segments really skipped; `all_exits` (`images`) gives the logits
+    of `exit_1 … exit_N` and stays differentiable after reload. Weights are constants of the graph. Beside it
+    lies `adaptive.onnx`, the same as `adaptive` for ONNX runtimes.
 
     Args:
         model: calibrated.
         metadata: written beside it.
         folder: `saved_models/<name>`.
         report_files: copied beside it.
+        fold: whether to fold BatchNorms into the layers before them.
+        weights: `float32`, or `float16`, which halves the SavedModel and rounds its weights; computing stays
+            float32.
 
     Returns:
         The version's folder.
+
+    Raises:
+        InputError: if there is no such kind of weights, or the folder cannot be written.
     """
+    if weights not in (FLOAT32, FLOAT16):
+        raise InputError(f"Unknown kind of weights {weights!r}. Allowed: {FLOAT32}, {FLOAT16}")
+    served = fold_batch_norm(model) if fold else model
     with _written_aside(folder) as aside:
-        _write_signatures(model, aside)
+        _write_signatures(served, metadata, weights, aside)
+        (aside / ONNX_FILE).write_bytes(adaptive_onnx(served).SerializeToString())
         metadata.write(aside)
         write_warmup_requests(aside, metadata)
         for file in report_files:
@@ -56,20 +81,35 @@ def export_saved_model(
         return _rename_to_next_version(aside)
 
 
-def _write_signatures(model: MultiExitModel, folder: Path) -> None:
+def _write_signatures(model: MultiExitModel, metadata: Metadata, weights: str, folder: Path) -> None:
     height, width, channels = model.input_shape[1:]
     images = tf.TensorSpec([None, height, width, channels], tf.float32, IMAGES)
     thresholds = tf.TensorSpec([None, model.num_exits - 1], tf.float32, THRESHOLDS)
+    budgets = tf.TensorSpec([None], tf.float32, BUDGET)
     files = tf.TensorSpec([None], tf.string, IMAGE_BYTES)
+    own_thresholds = model.thresholds.numpy()[None]
+    frozen = [(each, each.numpy().astype(weights)) for each in model.variables]
+
+    def with_constants():
+        return keras.StatelessScope([(each, tf.cast(value, each.dtype)) for each, value in frozen])
+
+    # Traced once for the four signatures that call it.
+    @tf.function(input_signature=[images, thresholds], autograph=False)
+    def with_thresholds(images, thresholds):
+        with with_constants():
+            return adaptive(model, images, thresholds)
 
     def serving_default(images):
-        return adaptive(model, images, tf.tile(model.thresholds[None], [tf.shape(images)[0], 1]))
+        return with_thresholds(images, tf.tile(own_thresholds, [tf.shape(images)[0], 1]))
 
-    def with_thresholds(images, thresholds):
-        return adaptive(model, images, thresholds)
+    def with_budget(images, budget):
+        table = metadata.budget_table
+        rows = tf.searchsorted(tf.constant(table.budgets, tf.float32), budget, side="right")
+        return with_thresholds(images, tf.gather(table.thresholds, tf.maximum(rows - 1, 0)))
 
     def all_exits(images):
-        return dict(zip(exit_names(model.num_exits), model.logits(images), strict=True))
+        with with_constants():
+            return dict(zip(exit_names(model.num_exits), model.logits(images), strict=True))
 
     def decode(file):
         image = tf.io.decode_image(file, channels=channels, expand_animations=False)
@@ -81,13 +121,19 @@ def _write_signatures(model: MultiExitModel, folder: Path) -> None:
         return serving_default(decoded)
 
     images_of_one = tf.TensorSpec([height, width, channels], tf.float32)
-    archive = keras.export.ExportArchive()
-    archive.track(model)
-    archive.add_endpoint(SERVING_DEFAULT, serving_default, input_signature=[images])
-    archive.add_endpoint(ADAPTIVE, with_thresholds, input_signature=[images, thresholds])
-    archive.add_endpoint(ALL_EXITS, all_exits, input_signature=[images])
-    archive.add_endpoint(IMAGE_FILES, image_bytes, input_signature=[files])
-    archive.write_out(str(folder), verbose=False)
+    signatures = {
+        SERVING_DEFAULT: (serving_default, [images]),
+        ADAPTIVE: (lambda images, thresholds: with_thresholds(images, thresholds), [images, thresholds]),
+        ALL_EXITS: (all_exits, [images]),
+        IMAGE_FILES: (lambda bytes: image_bytes(bytes), [files]),
+    }
+    if metadata.budget_table is not None:
+        signatures[WITH_BUDGET] = (with_budget, [images, budgets])
+    traced = {
+        name: tf.function(function, autograph=False).get_concrete_function(*inputs)
+        for name, (function, inputs) in signatures.items()
+    }
+    tf.saved_model.save(tf.Module(), str(folder), signatures=traced)
 
 
 @contextlib.contextmanager

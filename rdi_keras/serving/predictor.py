@@ -1,6 +1,5 @@
 """One way to ask a trained model, whether it lies in a run folder or in a SavedModel."""
 
-import functools
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,14 +7,25 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import ArrayLike
 
-from rdi_keras.checks import check_images, check_thresholds
+from rdi_keras.checks import check_images, check_sample_thresholds, check_thresholds
 from rdi_keras.errors import InputError
-from rdi_keras.inference import adaptive
+from rdi_keras.inference import fold_batch_norm
 from rdi_keras.metadata import Metadata
-from rdi_keras.names import ADAPTIVE, ALL_EXITS, IMAGES, SERVING_DEFAULT, THRESHOLDS, exit_names
+from rdi_keras.names import exit_names
 from rdi_keras.runs import MODEL_FILE, SAVED_MODEL_FILE, RunFolder
+from rdi_keras.serving.engines import (
+    AUTO,
+    ENGINES,
+    ONNXRUNTIME,
+    TENSORFLOW,
+    Engine,
+    KerasEngine,
+    OnnxEngine,
+    SavedModelEngine,
+    import_onnxruntime,
+)
 
-ENGINES = ("auto", "tensorflow")
+ONNX_FILE = "adaptive.onnx"
 
 
 @dataclass(frozen=True)
@@ -43,11 +53,16 @@ class Predictor:
     Args:
         path: a run folder, a version folder of a SavedModel, or a folder of such versions, of which
             the highest is taken.
-        engine: what executes the model; `auto` picks one.
+        engine: what executes the model: `tensorflow`; `onnxruntime`, faster on a CPU; or `auto`, which is
+            the latter where the folder holds an ONNX file and the package is installed. A run folder holds
+            none: asked for by name, it is made in memory, in seconds.
         thresholds: N-1 entropies in nats instead of the model's own.
+        num_threads: of ONNX Runtime; default: the machine's cores. TensorFlow's threads are its process's
+            (the environment variable TF_NUM_INTRAOP_THREADS).
 
     Raises:
-        InputError: if there is no model at the path, or the thresholds do not fit it.
+        InputError: if there is no model at the path, the engine cannot be had, or thresholds or threads are
+            not allowed.
 
     Example:
 
@@ -55,110 +70,125 @@ class Predictor:
     >>> predictor.predict(images).label
     """
 
-    def __init__(self, path: str | Path, engine: str = "auto", thresholds: ArrayLike | None = None):
+    def __init__(
+        self,
+        path: str | Path,
+        engine: str = AUTO,
+        thresholds: ArrayLike | None = None,
+        num_threads: int | None = None,
+    ):
         if engine not in ENGINES:
             raise InputError(f"Unknown engine {engine!r}. Allowed: {', '.join(ENGINES)}")
+        if num_threads is not None and (engine == TENSORFLOW or num_threads < 1):
+            raise InputError(
+                f"num_threads must be at least 1, and is for the engine {ONNXRUNTIME!r}. Received: "
+                f"{num_threads} for {engine!r}. TensorFlow's are set by TF_NUM_INTRAOP_THREADS"
+            )
         self.path = resolve_model_path(Path(path))
         self.metadata = Metadata.read(self.path)
         self.num_exits = self.metadata.num_exits
         self.num_classes = len(self.metadata.class_names)
         chosen = self.metadata.thresholds if thresholds is None else thresholds
         self.thresholds = check_thresholds(chosen, self.num_exits)
-        if (self.path / MODEL_FILE).is_file():
-            self._backend = _KerasModel(RunFolder(self.path))
-        else:
-            self._backend = _SavedModel(self.path)
+        self.engine = self._automatic() if engine == AUTO else engine
+        self._engine = self._open(num_threads)
         self._check_metadata()
 
     def predict(
-        self, images: ArrayLike, thresholds: ArrayLike | None = None, batch_size: int = 256
+        self,
+        images: ArrayLike,
+        thresholds: ArrayLike | None = None,
+        batch_size: int = 256,
+        budget: ArrayLike | None = None,
     ) -> Prediction:
         """Answers for images, each from the exit where it leaves.
 
         Args:
             images: float `[B, H, W, C]` in [0, 1].
-            thresholds: N-1 entropies in nats for this call only.
+            thresholds: entropies in nats for this call only, `[N-1]`, or `[B, N-1]` per sample.
             batch_size: how many images run at once.
+            budget: instead, mean compute as a fraction of the backbone's MACs, one number or `[B]`; takes
+                the thresholds that met it on calibration data.
 
         Raises:
-            InputError: if images or thresholds do not fit the model.
+            InputError: if images, thresholds or budget do not fit the model.
         """
         images = check_images(images, self.metadata.input_shape)
-        chosen = self.thresholds if thresholds is None else check_thresholds(thresholds, self.num_exits)
+        limits = self._limits(len(images), thresholds, budget)
         batches = [
-            self._backend.adaptive(images[start : start + batch_size], chosen)
+            self._engine.adaptive(images[start : start + batch_size], limits[start : start + batch_size])
             for start in range(0, max(len(images), 1), batch_size)
         ]
         fields = Prediction.__annotations__
-        return Prediction(*(np.concatenate([each[field] for each in batches]) for field in fields))
+        return Prediction(*(np.concatenate([np.asarray(each[field]) for each in batches]) for field in fields))
 
     def exits(self, images: ArrayLike) -> dict[str, np.ndarray]:
         """Logits float32 `[B, C]` of every exit, by name, for images as in `predict`."""
         images = check_images(images, self.metadata.input_shape)
-        logits = self._backend.logits(tf.constant(images), self.num_exits)
+        logits = self._engine.logits(tf.constant(images), self.num_exits)
         names = exit_names(self.num_exits)
         return {name: each.numpy() for name, each in zip(names, logits, strict=True)}
 
     def logits(self, images: tf.Tensor, up_to: int | None = None) -> list[tf.Tensor]:
         """Differentiable logits of exits 1 … `up_to`, in inference mode: what an attack needs."""
-        return self._backend.logits(images, self.num_exits if up_to is None else up_to)
+        return self._engine.logits(images, self.num_exits if up_to is None else up_to)
+
+    def _limits(self, count: int, thresholds: ArrayLike | None, budget: ArrayLike | None) -> np.ndarray:
+        """Thresholds per sample, `[count, N-1]`."""
+        if budget is None:
+            chosen = self.thresholds if thresholds is None else thresholds
+            return check_sample_thresholds(chosen, count, self.num_exits)
+        if thresholds is not None:
+            raise InputError("Give thresholds or a budget, not both. Received: both")
+        table = self.metadata.budget_table
+        if table is None:
+            raise InputError(
+                f"The model {str(self.path)!r} holds no table of budgets. Train or import it again, or give "
+                "thresholds"
+            )
+        budgets = np.asarray(budget, np.float32)
+        if budgets.shape not in ((), (count,)) or np.isnan(budgets).any():
+            raise InputError(
+                f"A budget is one fraction of the backbone's MACs, or {count}, one per image. Received: "
+                f"shape {budgets.shape}, values {budgets.ravel()[:5].tolist()}"
+            )
+        return table.thresholds_for(np.broadcast_to(budgets, count))
+
+    def _automatic(self) -> str:
+        if not (self.path / ONNX_FILE).is_file():
+            return TENSORFLOW
+        try:
+            import_onnxruntime()
+        except InputError:
+            return TENSORFLOW
+        return ONNXRUNTIME
+
+    def _open(self, num_threads: int | None) -> Engine:
+        is_run = (self.path / MODEL_FILE).is_file()
+        if self.engine == TENSORFLOW:
+            return KerasEngine(RunFolder(self.path).load_model()) if is_run else SavedModelEngine(self.path)
+        if is_run:
+            from rdi_keras.serving.onnx_graph import adaptive_onnx
+
+            model = RunFolder(self.path).load_model()
+            graph = adaptive_onnx(fold_batch_norm(model)).SerializeToString()
+            return OnnxEngine(graph, lambda: KerasEngine(model), num_threads)
+        if not (self.path / ONNX_FILE).is_file():
+            raise InputError(
+                f"{str(self.path)!r} holds no {ONNX_FILE}, which the engine {ONNXRUNTIME!r} needs. Export the "
+                f"run again with training/export.py, or choose the engine {TENSORFLOW!r}"
+            )
+        return OnnxEngine(str(self.path / ONNX_FILE), lambda: SavedModelEngine(self.path), num_threads)
 
     def _check_metadata(self) -> None:
-        backend = self._backend
+        engine = self._engine
         said = (tuple(self.metadata.input_shape), self.num_classes, self.num_exits)
-        found = (tuple(backend.input_shape), backend.num_classes, backend.num_exits)
+        found = (engine.input_shape, engine.num_classes, engine.num_exits)
         if said != found:
             raise InputError(
                 f"{str(self.path)!r} holds metadata of another model. They say input shape, classes and "
                 f"exits are {said}; the model has {found}. Export or train it again"
             )
-
-
-class _KerasModel:
-    def __init__(self, run: RunFolder):
-        self._model = run.load_model()
-        self.input_shape = self._model.input_shape[1:]
-        self.num_classes = self._model.num_classes
-        self.num_exits = self._model.num_exits
-        self._adaptive = tf.function(
-            functools.partial(adaptive, self._model), autograph=False, reduce_retracing=True
-        )
-
-    def adaptive(self, images: np.ndarray, thresholds: np.ndarray) -> dict:
-        per_sample = np.tile(thresholds, (len(images), 1))
-        return self._adaptive(tf.constant(images), tf.constant(per_sample))
-
-    def logits(self, images: tf.Tensor, up_to: int) -> list[tf.Tensor]:
-        return self._model.logits(images, up_to)
-
-
-class _SavedModel:
-    def __init__(self, path: Path):
-        try:
-            self._loaded = tf.saved_model.load(str(path))
-        except Exception as error:  # What TensorFlow raises for a damaged file is not documented.
-            raise InputError(f"Cannot load the SavedModel {str(path)!r}: {error}") from None
-        signatures = self._loaded.signatures
-        missing = {SERVING_DEFAULT, ADAPTIVE, ALL_EXITS} - set(signatures)
-        if missing:
-            raise InputError(
-                f"The SavedModel {str(path)!r} lacks the signatures {', '.join(sorted(missing))}. "
-                "Export it with training/export.py"
-            )
-        outputs = signatures[ALL_EXITS].structured_outputs
-        self._names = exit_names(len(outputs))
-        self.input_shape = signatures[ALL_EXITS].structured_input_signature[1][IMAGES].shape[1:]
-        self.num_classes = outputs[self._names[-1]].shape[-1]
-        self.num_exits = len(outputs)
-
-    def adaptive(self, images: np.ndarray, thresholds: np.ndarray) -> dict:
-        per_sample = np.tile(thresholds, (len(images), 1))
-        inputs = {IMAGES: tf.constant(images), THRESHOLDS: tf.constant(per_sample)}
-        return self._loaded.signatures[ADAPTIVE](**inputs)
-
-    def logits(self, images: tf.Tensor, up_to: int) -> list[tf.Tensor]:
-        outputs = self._loaded.signatures[ALL_EXITS](**{IMAGES: images})
-        return [outputs[name] for name in self._names[:up_to]]
 
 
 def resolve_model_path(path: Path) -> Path:

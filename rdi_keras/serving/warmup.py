@@ -10,11 +10,13 @@ from rdi_keras.metadata import Metadata
 from rdi_keras.names import (
     ADAPTIVE,
     ALL_EXITS,
+    BUDGET,
     IMAGE_BYTES,
     IMAGE_FILES,
     IMAGES,
     SERVING_DEFAULT,
     THRESHOLDS,
+    WITH_BUDGET,
 )
 
 WARMUP_FILE = Path("assets.extra", "tf_serving_warmup_requests")
@@ -32,6 +34,8 @@ def write_warmup_requests(folder: Path, metadata: Metadata) -> None:
         ALL_EXITS: {IMAGES: image},
         IMAGE_FILES: {IMAGE_BYTES: np.asarray([_png(image[0])])},
     }
+    if metadata.budget_table is not None:
+        requests[WITH_BUDGET] = {IMAGES: image, BUDGET: np.ones([1], np.float32)}
     path = folder / WARMUP_FILE
     path.parent.mkdir()
     with tf.io.TFRecordWriter(str(path)) as writer:
