@@ -3,10 +3,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help setup demo test lint format app clean
+.PHONY: help setup demo test lint format app serve clean
 
 help:
-	@echo "make demo | test | app | lint | format | setup | clean"
+	@echo "make demo | test | app | serve | lint | format | setup | clean"
 
 setup: .venv/.installed
 
@@ -39,6 +39,9 @@ format: .venv/.installed-dev
 
 app: .venv/.installed
 	$(BIN)/streamlit run app/main.py
+
+serve:
+	@sh serving/serve.sh
 
 clean:
 	rm -rf .venv runs saved_models/demo

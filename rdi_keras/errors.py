@@ -1,4 +1,4 @@
-"""The one error that users of the library are meant to see."""
+"""The errors that users of the library are meant to see."""
 
 
 class InputError(ValueError):
@@ -11,3 +11,10 @@ class InputError(ValueError):
 
 class TrainingDivergedError(RuntimeError):
     """Training met a value that is not a finite number; the message names step and metric."""
+
+
+class ServerError(RuntimeError):
+    """A model server gave no answer: it is down, too slow, or failed.
+
+    The message names the address, what happened and what to do.
+    """

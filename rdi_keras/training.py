@@ -1,8 +1,10 @@
 """From a configuration to a trained, calibrated model."""
 
+import itertools
 import math
 from collections.abc import Sequence
 from operator import attrgetter
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -24,8 +26,10 @@ from rdi_keras.inference import (
     thresholds_for_budget,
     thresholds_for_shares,
 )
+from rdi_keras.models import MultiExitModel
 from rdi_keras.names import exit_names, parse_epsilon
 from rdi_keras.presets import AttackConfig, CalibrationConfig, Config, TrainingConfig
+from rdi_keras.runs import MODEL_FILE, load_model
 
 # What a configuration's numbers may be; None, where it is allowed, means "not given".
 RANGES = {
@@ -105,6 +109,8 @@ def build_model(config: Config, dataset: Dataset, side_exits: bool = True) -> Ro
     if not side_exits:
         backbone = backbone.without_side_exits()
     model = RobustModel.from_backbone(backbone)
+    if wanted.trunk is not None:
+        take_trunk(model, load_model(Path(wanted.trunk, MODEL_FILE)))
     training = config.training
     num_steps = max(len(dataset.train) // training.batch_size, 1) * training.epochs
     model.compile(
@@ -115,6 +121,39 @@ def build_model(config: Config, dataset: Dataset, side_exits: bool = True) -> Ro
         seed=config.seed,
     )
     return model
+
+
+def take_trunk(model: MultiExitModel, source: MultiExitModel) -> None:
+    """Copies another model's trunk and last exit, layer by layer, and freezes them.
+
+    Args:
+        model: gets the weights.
+        source: has the same backbone; its side exits may stand elsewhere.
+
+    Raises:
+        InputError: names the first layer that one of them lacks or has in another shape.
+    """
+    parts = [*model.segments, model.heads[-1]]
+    # In the order in which they run: not every layer has a name of its own.
+    theirs = _weighted([*source.segments, source.heads[-1]])
+    for layer, other in itertools.zip_longest(_weighted(parts), theirs):
+        shapes = [
+            [tuple(weight.shape) for weight in each.weights] if each is not None else "none"
+            for each in (layer, other)
+        ]
+        if shapes[0] != shapes[1]:
+            raise InputError(
+                f"The trunk to take over does not fit: layer {(layer or other).name!r} has weights of shape "
+                f"{shapes[0]} here and {shapes[1]} there. Choose the same backbone and data of the same shape"
+            )
+        layer.set_weights(other.get_weights())
+    for part in parts:
+        part.trainable = False
+
+
+def _weighted(parts: Sequence[keras.Model]) -> list[keras.Layer]:
+    flat = [layer for part in parts for layer in part._flatten_layers(include_self=False)]
+    return [layer for layer in flat if layer.weights and not isinstance(layer, keras.Model)]
 
 
 def fit_model(
@@ -150,13 +189,23 @@ def calibrate(model: RobustModel, held_out: Split, config: CalibrationConfig) ->
     cost = cost_table(model)
     logits = _held_out_logits(model, held_out)
     entropies = np.asarray(entropy(logits))
-    thresholds = _choose_thresholds(entropies, cost, config)
-    model.thresholds.assign(thresholds)
-    exits = exits_at(entropies, thresholds)
+    model.thresholds.assign(_choose_thresholds(entropies, cost, config))
+    method = f"shares {config.shares}" if config.shares else f"budget {config.budget}"
+    return _facts(model, logits, held_out, method)
+
+
+def calibration_facts(model: MultiExitModel, held_out: Split, method: str) -> dict:
+    """What a model's thresholds do on held-out data, and in words how they were chosen."""
+    return _facts(model, _held_out_logits(model, held_out), held_out, method)
+
+
+def _facts(model: MultiExitModel, logits: np.ndarray, held_out: Split, method: str) -> dict:
+    cost = cost_table(model)
+    exits = exits_at(np.asarray(entropy(logits)), model.thresholds.numpy())
     answers = np.argmax(logits, axis=-1)[np.arange(len(exits)), exits - 1]
     mean_macs = float(np.asarray(cost.cumulative)[exits - 1].mean())
     return {
-        "method": f"shares {config.shares}" if config.shares else f"budget {config.budget}",
+        "method": method,
         "n": len(held_out),
         "accuracy": float(np.mean(answers == held_out.labels)),
         "mean_macs": mean_macs,

@@ -1,5 +1,7 @@
 """From a configuration to a compiled, calibrated model; fitting itself is tested with the commands."""
 
+import dataclasses
+
 import keras
 import numpy as np
 import pytest
@@ -151,3 +153,40 @@ def test_train_limit_cuts_the_training_data_alone(dataset):
     assert len(limited.train) == 50
     assert len(limited.calibration) == len(dataset.calibration)
     assert len(limited.test) == len(dataset.test)
+
+
+def test_a_trunk_is_taken_over_and_frozen(dataset, tmp_path):
+    config = preset("digits")
+    source = training.build_model(dataclasses.replace(config, seed=1), dataset)
+    source.save(tmp_path / "model.keras")
+    config.model.trunk, config.model.heads, config.model.exits_after = str(tmp_path), "light", [2]
+    model = training.build_model(config, dataset)
+    images = dataset.calibration.images[:9]
+    np.testing.assert_allclose(model.logits(images)[-1], source.logits(images)[-1], atol=1e-5)
+    assert len(model.trainable_weights) == len(model.heads[0].weights)
+    config.training = dataclasses.replace(
+        config.training, epochs=1, attack=AttackConfig(objective="average", num_steps=1)
+    )
+    before = model.logits(images)
+    training.fit_model(model, config, dataset.with_train_limit(64))
+    after = model.logits(images)
+    np.testing.assert_array_equal(after[-1], before[-1])
+    assert np.abs(after[0] - before[0]).max() > 1e-4
+
+
+def test_a_trunk_of_another_network_is_refused(dataset, tmp_path):
+    config = preset("digits")
+    training.build_model(config, dataset).save(tmp_path / "model.keras")
+    config.model.trunk, config.model.backbone = str(tmp_path), "resnet20"
+    with pytest.raises(
+        InputError, match="does not fit: layer 'stem_conv' has weights of shape .* here and .* there"
+    ):
+        training.build_model(config, dataset)
+
+
+def test_budgets_are_calibrated_for_side_exits_alone(model, dataset):
+    table = training.calibrate_budgets(model, dataset.calibration)
+    assert table.budgets[0] < 0.2
+    assert table.budgets[-1] > 1
+    alone = training.build_model(preset("digits"), dataset, side_exits=False)
+    assert training.calibrate_budgets(alone, dataset.calibration) is None

@@ -35,6 +35,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--limit", type=int | None, help="only the first so many test samples")
     parser.add_argument("--batch_size", type=int | None, help="samples attacked at once")
     parser.add_argument("--curve_samples", type=int | None, help="samples for the curves; 0 for none")
+    parser.add_argument("--engine", type=str | None, help="times the model: onnxruntime, tensorflow or none")
     parser.add_argument(
         "--second_opinions",
         type=list[str] | None,
@@ -88,6 +89,7 @@ def evaluate_run(run: RunFolder, config: Config, dataset: "Dataset") -> dict:
     from rdi_keras.metadata import Metadata, package_version, weights_digest
     from rdi_keras.names import parse_epsilon
     from rdi_keras.runs import TWIN_FILE, load_model
+    from rdi_keras.serving.latency import measure_latency
 
     metadata = dataclasses.replace(Metadata.read(run.path), epsilon=config.epsilon)
     wanted, epsilon = config.evaluation, parse_epsilon(config.epsilon)
@@ -160,6 +162,10 @@ def evaluate_run(run: RunFolder, config: Config, dataset: "Dataset") -> dict:
                 on_point,
                 loops["model"],
             )
+    latency = None
+    if wanted.engine != "none":
+        with _status("timing every exit"):
+            latency = measure_latency(model, samples.images, wanted.engine)
     answers = None
     if opinions:
         with _status(f"second opinions: {', '.join(opinions)}"):
@@ -182,6 +188,7 @@ def evaluate_run(run: RunFolder, config: Config, dataset: "Dataset") -> dict:
         left_out,
         curves,
         answers,
+        latency,
     )
     if wanted.part == "test":
         _write(report, run.path)

@@ -17,18 +17,28 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = jsonargparse.ArgumentParser(description=DESCRIPTION, exit_on_error=False)
     parser.add_argument("run", type=str, help="a run folder, runs/<name>")
     parser.add_argument("--to", type=str | None, help="folder of versions; default: saved_models/<name>")
+    parser.add_argument("--weights", type=str, default="float32", help="float32, or float16: half the size")
+    parser.add_argument(
+        "--fold", type=bool, default=True, help="whether to fold BatchNorms"
+    )
     arguments = parse(parser, argv)
 
     run = RunFolder.open(arguments.run)
     target = arguments.to or Path("saved_models", run.path.resolve().name)
-    print(f"SavedModel: {export_run(run, Path(target))}")
+    print(f"SavedModel: {export_run(run, Path(target), arguments.fold, arguments.weights)}")
 
 
-def export_run(run: RunFolder, folder: Path) -> Path:
+def export_run(run: RunFolder, folder: Path, fold: bool = True, weights: str = "float32") -> Path:
     """Writes the run's model and report as the next version in a folder; returns the version's.
 
+    Args:
+        run: a finished run with a report.
+        folder: of versions.
+        fold: whether to fold BatchNorms into the layers before them.
+        weights: `float32` or `float16`.
+
     Raises:
-        InputError: if the run has no report, or its report is about another model.
+        InputError: if the run has no report, its report is about another model, or there are no such weights.
     """
     from rdi_keras.evaluation import JSON_FILE, MARKDOWN_FILE, figure_names, read_report
     from rdi_keras.metadata import Metadata
@@ -38,4 +48,4 @@ def export_run(run: RunFolder, folder: Path) -> Path:
     report = read_report(run.path, metadata)
     names = [JSON_FILE, MARKDOWN_FILE, *figure_names(report)]
     files = [run.path / name for name in names if (run.path / name).exists()]
-    return export_saved_model(run.load_model(), metadata, folder, files)
+    return export_saved_model(run.load_model(), metadata, folder, files, fold, weights)

@@ -1,14 +1,17 @@
 """`report.json`: one file with every figure of a model, checked against its schema."""
 
+import dataclasses
 import functools
 import importlib.resources
 import json
 from pathlib import Path
 
+import numpy as np
+
 from rdi_keras.data import Dataset
 from rdi_keras.errors import InputError
 from rdi_keras.evaluation.cascade import Conditions
-from rdi_keras.inference import CostTable
+from rdi_keras.inference import CostTable, LatencyTable
 from rdi_keras.metadata import Metadata
 
 SCHEMA_VERSION = 1
@@ -30,6 +33,7 @@ def build_report(
     checks_left_out: list[str] = (),
     curves: dict | None = None,
     second_opinions: dict | None = None,
+    latency: LatencyTable | None = None,
 ) -> dict:
     """Puts a report together and checks it against the schema.
 
@@ -48,6 +52,7 @@ def build_report(
         checks_left_out: names of checks that could not be made.
         curves: of `measure_curves`.
         second_opinions: of attacks from other libraries.
+        latency: of the model; conditions then have a `mean_ms`, at the smallest batch size measured.
     """
     conditions, cost = model
     report = {
@@ -73,6 +78,7 @@ def build_report(
         "checks_left_out": list(checks_left_out),
         "curves": curves,
         "second_opinions": second_opinions,
+        "latency": None if latency is None else dataclasses.asdict(latency),
         "calibration": calibration,
         "test_evaluations": test_evaluations,
     }
@@ -84,6 +90,10 @@ def build_report(
             "macs_backbone": twin_cost.backbone,
             "conditions": _summaries(twin_conditions, twin_cost),
         }
+    if latency is not None:
+        ms_to_exit = latency.per_sample(latency.batch_sizes[0])
+        for condition in report["conditions"].values():
+            condition["mean_ms"] = float(np.dot(condition["exit_shares"], ms_to_exit))
     validate(report)
     return report
 

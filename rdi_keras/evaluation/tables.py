@@ -88,7 +88,26 @@ def remarks(report: dict) -> list[str]:
         ),
         *slowdown_lines(report),
         *second_opinion_lines(report),
+        *latency_lines(report),
         passes_line(report),
+    ]
+
+
+def latency_lines(report: dict) -> list[str]:
+    """Measured time per sample, where the report holds it."""
+    latency = report.get("latency")
+    if latency is None:
+        return []
+    size, plain = latency["batch_sizes"][0], latency["ms_plain"][0] / latency["batch_sizes"][0]
+    named = {"clean": "clean", "worst_case": "in the worst case"}
+    times = [
+        f"{report['conditions'][name]['mean_ms']:.3g} {text} "
+        f"({report['conditions'][name]['mean_ms'] / plain:.2f} ×)"
+        for name, text in named.items()
+    ]
+    return [
+        f"Milliseconds per sample, {latency['engine']}, {latency['num_threads']} thread(s), batch size "
+        f"{size}, on the machine that wrote this: {', '.join(times)}; the backbone without side exits {plain:.3g}"
     ]
 
 

@@ -10,6 +10,14 @@ from rdi_keras.inference.calibration import (
 )
 from rdi_keras.inference.cost import ALL_COUNTED, CONVOLUTION_ONLY, CostTable, cost_table
 from rdi_keras.inference.folding import fold_batch_norm
+from rdi_keras.inference.latency import LatencyTable
+from rdi_keras.inference.operating_points import (
+    OperatingPoint,
+    Views,
+    cheapest,
+    operating_points,
+    pareto_front,
+)
 from rdi_keras.inference.policy import EntropyPolicy, entropy
 
 __all__ = [
@@ -18,12 +26,18 @@ __all__ = [
     "BudgetTable",
     "CostTable",
     "EntropyPolicy",
+    "LatencyTable",
+    "OperatingPoint",
+    "Views",
     "adaptive",
     "budget_table",
+    "cheapest",
     "cost_table",
     "entropy",
     "exits_at",
     "fold_batch_norm",
+    "operating_points",
+    "pareto_front",
     "thresholds_for_budget",
     "thresholds_for_shares",
 ]

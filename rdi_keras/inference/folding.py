@@ -6,8 +6,6 @@ from keras import layers
 
 from rdi_keras.models import MultiExitModel
 
-
-
 FOLDABLE = (layers.Conv2D, layers.DepthwiseConv2D, layers.Dense)
 
 

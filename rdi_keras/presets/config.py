@@ -33,12 +33,15 @@ class ModelConfig:
         exits_after: numbers of its pieces with a side exit behind them; default: the backbone's own.
         heads: of the side exits: paper, or light (pooling and a dense layer).
         width: multiplies the channels of mobilenet_v2.
+        trunk: a run folder with the same backbone. Its trunk and last exit are taken over and frozen; only
+            the side heads are trained: exits for a network that exists.
     """
 
     backbone: str = "small_cnn"
     exits_after: list[int] | None = None
     heads: str = "paper"
     width: float | None = None
+    trunk: str | None = None
 
 
 @dataclass
@@ -119,6 +122,7 @@ class EvaluationConfig:
         batch_size: samples attacked at once.
         curve_samples: how many samples the curves against ε, steps and thresholds are measured on; 0 for
             no curves.
+        engine: what times the model: onnxruntime, tensorflow, or none.
         second_opinions: attacks of other libraries to run too, such as cleverhans_pgd; or all.
         opinion_samples: how many samples they are run on.
     """
@@ -128,6 +132,7 @@ class EvaluationConfig:
     limit: int | None = None
     batch_size: int = 250
     curve_samples: int = 100
+    engine: Literal["onnxruntime", "tensorflow", "none"] = "onnxruntime"
     second_opinions: list[str] = field(default_factory=list)
     opinion_samples: int = 100
 

@@ -1,11 +1,17 @@
-"""Trained models for users: the Predictor, and export as a SavedModel."""
+"""Trained models for users: the Predictor, exports for servers and devices, the client."""
 
+from rdi_keras.serving.client import Client, ServedPrediction
 from rdi_keras.serving.export import export_saved_model
+from rdi_keras.serving.litert import LiteRTRunner, export_litert
 from rdi_keras.serving.predictor import Prediction, Predictor, resolve_model_path
 
 __all__ = [
+    "Client",
+    "LiteRTRunner",
     "Prediction",
     "Predictor",
+    "ServedPrediction",
+    "export_litert",
     "export_saved_model",
     "resolve_model_path",
 ]

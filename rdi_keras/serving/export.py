@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from rdi_keras.errors import InputError
@@ -30,7 +31,6 @@ from rdi_keras.runs import make_folder
 from rdi_keras.serving.onnx_graph import adaptive_onnx
 from rdi_keras.serving.predictor import ONNX_FILE
 from rdi_keras.serving.warmup import write_warmup_requests
-
 
 FLOAT32, FLOAT16 = "float32", "float16"
 
@@ -88,7 +88,10 @@ def _write_signatures(model: MultiExitModel, metadata: Metadata, weights: str, f
     budgets = tf.TensorSpec([None], tf.float32, BUDGET)
     files = tf.TensorSpec([None], tf.string, IMAGE_BYTES)
     own_thresholds = model.thresholds.numpy()[None]
-    frozen = [(each, each.numpy().astype(weights)) for each in model.variables]
+    frozen = [
+        (each, value.astype(weights) if value.dtype == np.float32 else value)
+        for each, value in ((each, each.numpy()) for each in model.variables)
+    ]
 
     def with_constants():
         return keras.StatelessScope([(each, tf.cast(value, each.dtype)) for each, value in frozen])

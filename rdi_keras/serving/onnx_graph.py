@@ -1,7 +1,7 @@
 """The adaptive network as one ONNX graph, which any ONNX runtime executes with segments really skipped.
 
-A segment is converted on its own; an `If` around the next one asks whether anybody has stayed. One graph means
-one call, one thread pool and no Python between the segments.
+A segment is converted on its own; an `If` around the next one asks whether anybody has stayed. One graph
+means one call, one thread pool and no Python between the segments.
 """
 
 from collections.abc import Callable
@@ -45,7 +45,9 @@ def adaptive_onnx(model: MultiExitModel) -> onnx.ModelProto:
     ]
     kinds = (TensorProto.FLOAT, TensorProto.INT64, TensorProto.INT32, TensorProto.FLOAT, TensorProto.FLOAT)
     outputs = [
-        helper.make_tensor_value_info(name, kind, ["B", model.num_classes] if name == "probabilities" else ["B"])
+        helper.make_tensor_value_info(
+            name, kind, ["B", model.num_classes] if name == "probabilities" else ["B"]
+        )
         for name, kind in zip(OUTPUTS, kinds, strict=True)
     ]
     graph = helper.make_graph(top.nodes, model.name, inputs, outputs, top.constants)

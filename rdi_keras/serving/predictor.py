@@ -9,7 +9,6 @@ from numpy.typing import ArrayLike
 
 from rdi_keras.checks import check_images, check_sample_thresholds, check_thresholds
 from rdi_keras.errors import InputError
-from rdi_keras.inference import fold_batch_norm
 from rdi_keras.metadata import Metadata
 from rdi_keras.names import exit_names
 from rdi_keras.runs import MODEL_FILE, SAVED_MODEL_FILE, RunFolder
@@ -24,6 +23,7 @@ from rdi_keras.serving.engines import (
     SavedModelEngine,
     import_onnxruntime,
 )
+from rdi_keras.serving.latency import open_engine
 
 ONNX_FILE = "adaptive.onnx"
 
@@ -120,7 +120,9 @@ class Predictor:
             for start in range(0, max(len(images), 1), batch_size)
         ]
         fields = Prediction.__annotations__
-        return Prediction(*(np.concatenate([np.asarray(each[field]) for each in batches]) for field in fields))
+        return Prediction(
+            *(np.concatenate([np.asarray(each[field]) for each in batches]) for field in fields)
+        )
 
     def exits(self, images: ArrayLike) -> dict[str, np.ndarray]:
         """Logits float32 `[B, C]` of every exit, by name, for images as in `predict`."""
@@ -168,15 +170,11 @@ class Predictor:
         if self.engine == TENSORFLOW:
             return KerasEngine(RunFolder(self.path).load_model()) if is_run else SavedModelEngine(self.path)
         if is_run:
-            from rdi_keras.serving.onnx_graph import adaptive_onnx
-
-            model = RunFolder(self.path).load_model()
-            graph = adaptive_onnx(fold_batch_norm(model)).SerializeToString()
-            return OnnxEngine(graph, lambda: KerasEngine(model), num_threads)
+            return open_engine(RunFolder(self.path).load_model(), self.engine, num_threads)
         if not (self.path / ONNX_FILE).is_file():
             raise InputError(
-                f"{str(self.path)!r} holds no {ONNX_FILE}, which the engine {ONNXRUNTIME!r} needs. Export the "
-                f"run again with training/export.py, or choose the engine {TENSORFLOW!r}"
+                f"{str(self.path)!r} holds no {ONNX_FILE}, which the engine {ONNXRUNTIME!r} needs. Export "
+                f"the run again with training/export.py, or choose the engine {TENSORFLOW!r}"
             )
         return OnnxEngine(str(self.path / ONNX_FILE), lambda: SavedModelEngine(self.path), num_threads)
 

@@ -7,7 +7,9 @@ from hypothesis import strategies as st
 
 from rdi_keras.errors import InputError
 from rdi_keras.inference import (
+    BudgetTable,
     EntropyPolicy,
+    budget_table,
     entropy,
     exits_at,
     thresholds_for_budget,
@@ -121,3 +123,23 @@ def test_exits_at_agrees_with_the_policy(seed, num_samples, num_exits):
     exits = exits_at(entropies, thresholds)
     assert exits.dtype == np.int32
     np.testing.assert_array_equal(exits, EntropyPolicy(thresholds).exit_of(logits))
+
+
+@given(seed=SEEDS, num_samples=SAMPLES, num_exits=st.integers(2, 6))
+def test_every_row_of_a_table_meets_its_budget(seed, num_samples, num_exits):
+    random = np.random.default_rng(seed)
+    entropies = distinct_entropies(random, num_samples, num_exits)
+    macs = increasing_macs(random, num_exits)
+    table = budget_table(entropies, macs, macs[-1], size=5)
+    assert table.budgets == sorted(table.budgets)
+    for budget, thresholds in zip(table.budgets, table.thresholds, strict=True):
+        exits = exits_at(entropies, np.asarray(thresholds, np.float32))
+        assert macs[exits - 1].mean() <= budget * macs[-1] * (1 + 1e-6)
+    assert set(exits_at(entropies, np.asarray(table.thresholds[0], np.float32))) == {1}
+
+
+def test_a_budget_takes_the_largest_row_that_it_allows():
+    table = BudgetTable([0.2, 0.5, 1.0], [[3.0], [2.0], [1.0]])
+    found = table.thresholds_for(np.array([0.0, 0.2, 0.49, 0.5, 0.7, 1.0, 9.0]))
+    np.testing.assert_array_equal(found[:, 0], [3, 3, 3, 2, 2, 1, 1])
+    assert found.dtype == np.float32

@@ -148,3 +148,27 @@ def test_a_backbone_without_a_last_head_is_refused(stages):
 def test_segments_and_heads_must_pair(tiny_model, num_segments, num_heads):
     with pytest.raises(InputError, match=f"Received: {num_segments} segments, {num_heads} heads"):
         MultiExitModel(tiny_model.segments[:num_segments], tiny_model.heads[:num_heads])
+
+
+@pytest.mark.parametrize("numbers", [[1, 2, 3], [1, 3], [2, 3], [3]])
+def test_exits_that_are_kept_give_the_same_logits(tiny_model, numbers, tmp_path):
+    tiny_model.thresholds.assign([0.25, 0.5])
+    kept = tiny_model.keep_exits(numbers)
+    assert type(kept) is type(tiny_model)
+    assert kept.num_exits == len(numbers)
+    np.testing.assert_array_equal(kept.thresholds, np.array([0.25, 0.5])[np.array(numbers[:-1], int) - 1])
+    whole = tiny_model.logits(IMAGES)
+    kept.save(tmp_path / "kept.keras")
+    for model in (kept, keras.models.load_model(tmp_path / "kept.keras", compile=False)):
+        for number, logits in zip(numbers, model.logits(IMAGES), strict=True):
+            np.testing.assert_allclose(logits, whole[number - 1], atol=1e-6)
+    cost, before = cost_table(kept), cost_table(tiny_model)
+    assert cost.backbone == before.backbone
+    assert cost.heads == tuple(before.heads[number - 1] for number in numbers)
+    assert sum(cost.segments) == sum(before.segments)
+
+
+@pytest.mark.parametrize("numbers", [[], [1, 2], [3, 1], [0, 3], [1, 1, 3], [1, 4], [2.5, 3]])
+def test_the_last_exit_must_be_kept_and_numbers_rise(tiny_model, numbers):
+    with pytest.raises(InputError, match="rising numbers from 1 to 3, the last one included. Received"):
+        tiny_model.keep_exits(numbers)

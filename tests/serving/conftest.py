@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from rdi_keras.defenses import RobustModel
-from rdi_keras.inference import entropy, thresholds_for_shares
+from rdi_keras.inference import budget_table, cost_table, entropy, thresholds_for_shares
 from rdi_keras.models import small_cnn
 from rdi_keras.runs import describe
 from rdi_keras.serving import export_saved_model
@@ -25,8 +25,11 @@ def images():
 
 
 @pytest.fixture(scope="session")
-def metadata(model):
-    return describe(model, [str(digit) for digit in range(10)], "digits", "8/255", "digits")
+def metadata(model, images):
+    entropies = np.stack([entropy(each) for each in model.logits(images)], axis=1)
+    cost = cost_table(model)
+    table = budget_table(entropies, cost.cumulative, cost.backbone)
+    return describe(model, [str(digit) for digit in range(10)], "digits", "8/255", "digits", table)
 
 
 @pytest.fixture(scope="session")

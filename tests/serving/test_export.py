@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
+from rdi_keras.errors import InputError
 from rdi_keras.inference import EntropyPolicy, adaptive, entropy
 from rdi_keras.metadata import Metadata
 from rdi_keras.serving import export, export_saved_model
@@ -58,14 +59,15 @@ def test_loads_with_tensorflow_alone_and_gives_the_models_numbers(model, images,
 def test_signatures_are_the_contracts(saved_model):
     loaded = tf.saved_model.load(str(saved_model))
     signatures = loaded.signatures
-    assert set(signatures) == {"serving_default", "adaptive", "all_exits", "image_bytes"}
-    for name in ("serving_default", "adaptive", "image_bytes"):
+    assert set(signatures) == {"serving_default", "adaptive", "all_exits", "image_bytes", "budget"}
+    for name in ("serving_default", "adaptive", "image_bytes", "budget"):
         assert set(signatures[name].structured_outputs) == FIELDS
     assert set(signatures["all_exits"].structured_outputs) == {"exit_1", "exit_2", "exit_3"}
     inputs = {name: set(each.structured_input_signature[1]) for name, each in signatures.items()}
     assert inputs["serving_default"] == inputs["all_exits"] == {"images"}
     assert inputs["adaptive"] == {"images", "thresholds"}
     assert inputs["image_bytes"] == {"bytes"}
+    assert inputs["budget"] == {"images", "budget"}
 
 
 def test_thresholds_are_per_sample(model, images, saved_model):
@@ -75,6 +77,46 @@ def test_thresholds_are_per_sample(model, images, saved_model):
     answers = signature(images=tf.constant(images[:6]), thresholds=tf.constant(limits))
     np.testing.assert_array_equal(answers["exit"], [1, 1, 2, 2, 3, 3])
     np.testing.assert_allclose(answers["macs"], adaptive(model, images[:6], limits)["macs"])
+
+
+def test_budgets_are_per_sample_and_met(images, metadata, saved_model):
+    loaded = tf.saved_model.load(str(saved_model))
+    signature = loaded.signatures["budget"]
+    table = metadata.budget_table
+    spent = []
+    for budget, limits in zip(table.budgets, table.thresholds, strict=True):
+        answers = signature(images=tf.constant(images), budget=tf.fill([len(images)], budget + 1e-6))
+        expected = loaded.signatures["adaptive"](
+            images=tf.constant(images), thresholds=tf.tile([limits], [len(images), 1])
+        )
+        np.testing.assert_array_equal(answers["exit"], expected["exit"])
+        spent.append(float(np.mean(answers["macs"])) / metadata.macs_backbone)
+    assert all(each <= budget + 1e-6 for each, budget in zip(spent, table.budgets, strict=True))
+    assert len(set(spent)) > 5
+    mixed = signature(images=tf.constant(images[:2]), budget=tf.constant([0.0, 99.0]))
+    np.testing.assert_array_equal(mixed["exit"], [1, 3])
+
+
+@pytest.mark.parametrize(("options", "tolerance"), [({"fold": False}, 1e-5), ({"weights": "float16"}, 1e-2)])
+def test_other_ways_to_export_give_nearly_the_same(model, images, metadata, tmp_path, options, tolerance):
+    version = export_saved_model(model, metadata, tmp_path, **options)
+    loaded = tf.saved_model.load(str(version))
+    for number, expected in enumerate(model.logits(images), start=1):
+        logits = loaded.signatures["all_exits"](images=tf.constant(images))[f"exit_{number}"]
+        assert logits.dtype == tf.float32
+        np.testing.assert_allclose(logits, expected, atol=tolerance)
+
+
+def test_float16_halves_the_file(model, metadata, saved_model, tmp_path):
+    half = export_saved_model(model, metadata, tmp_path, weights="float16")
+    sizes = [(folder / "saved_model.pb").stat().st_size for folder in (half, saved_model)]
+    assert sizes[0] < 0.65 * sizes[1]
+
+
+def test_unknown_weights_are_refused(model, metadata, tmp_path):
+    with pytest.raises(InputError, match="Unknown kind of weights 'int4'. Allowed: float32, float16"):
+        export_saved_model(model, metadata, tmp_path, weights="int4")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_all_exits_is_differentiable_after_reload(model, images, saved_model):

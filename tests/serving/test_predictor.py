@@ -1,5 +1,7 @@
 import dataclasses
+import itertools
 import shutil
+import sys
 
 import keras
 import numpy as np
@@ -11,9 +13,14 @@ from rdi_keras.attacks import PGD, Attack, objective
 from rdi_keras.errors import InputError
 
 
-@pytest.fixture(params=["run_folder", "saved_model"])
+@pytest.fixture(
+    scope="module",
+    params=itertools.product(["run_folder", "saved_model"], ["tensorflow", "onnxruntime"]),
+    ids="-".join,
+)
 def predictor(request):
-    return rdi.Predictor(request.getfixturevalue(request.param))
+    folder, engine = request.param
+    return rdi.Predictor(request.getfixturevalue(folder), engine)
 
 
 def test_run_folder_and_saved_model_agree_with_the_model(model, images, predictor):
@@ -81,7 +88,7 @@ def test_bad_thresholds_and_engines_are_refused(run_folder):
         rdi.Predictor(run_folder, thresholds=[1.0])
     with pytest.raises(InputError, match="takes 2 thresholds"):
         rdi.Predictor(run_folder).predict(np.zeros((1, 8, 8, 1), np.float32), thresholds=[1, np.nan])
-    with pytest.raises(InputError, match="Unknown engine 'steam'. Allowed: auto, tensorflow"):
+    with pytest.raises(InputError, match="Unknown engine 'steam'. Allowed: auto, tensorflow, onnxruntime"):
         rdi.Predictor(run_folder, engine="steam")
 
 
@@ -109,15 +116,62 @@ def test_damaged_files_and_foreign_metadata_are_refused(request, metadata, tmp_p
     with pytest.raises(InputError, match="metadata of another model"):
         rdi.Predictor(copy)
     metadata.write(copy)
-    for file in ("model.keras", "variables/variables.data-00000-of-00001"):
+    for file in ("model.keras", "saved_model.pb", "adaptive.onnx"):
         if (copy / file).exists():
             (copy / file).write_bytes((copy / file).read_bytes()[:1000])
-    with pytest.raises(InputError, match="Cannot load"):
-        rdi.Predictor(copy)
+    for engine in ("auto", "tensorflow", "onnxruntime"):
+        with pytest.raises(InputError, match="Cannot load"):
+            rdi.Predictor(copy, engine)
 
 
 def test_a_saved_model_without_our_signatures_is_refused(metadata, tmp_path):
     tf.saved_model.save(tf.Module(), str(tmp_path))
     metadata.write(tmp_path)
+    with pytest.raises(InputError, match="holds no adaptive.onnx.*training/export.py"):
+        rdi.Predictor(tmp_path, "onnxruntime")
     with pytest.raises(InputError, match="lacks the signatures adaptive, all_exits, serving_default"):
         rdi.Predictor(tmp_path)
+
+
+def test_the_engine_is_chosen_by_what_is_there(run_folder, saved_model, monkeypatch, images):
+    assert rdi.Predictor(run_folder).engine == "tensorflow"
+    assert rdi.Predictor(saved_model).engine == "onnxruntime"
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    without = rdi.Predictor(saved_model)
+    assert without.engine == "tensorflow"
+    assert len(without.predict(images).label) == 64
+    with pytest.raises(InputError, match="needs the package onnxruntime.*pip install"):
+        rdi.Predictor(saved_model, "onnxruntime")
+
+
+@pytest.mark.parametrize(("engine", "threads"), [("tensorflow", 2), ("onnxruntime", 0)])
+def test_threads_are_onnx_runtimes(saved_model, engine, threads):
+    with pytest.raises(InputError, match=f"at least 1.*Received: {threads} for '{engine}'"):
+        rdi.Predictor(saved_model, engine, num_threads=threads)
+    assert rdi.Predictor(saved_model, num_threads=1).engine == "onnxruntime"
+
+
+def test_a_policy_for_every_sample(images, metadata, predictor):
+    limits = np.repeat([[9.0, 9.0], [0.0, 9.0], [0.0, 0.0]], 2, axis=0)
+    np.testing.assert_array_equal(
+        predictor.predict(images[:6], limits, batch_size=4).exit, [1, 1, 2, 2, 3, 3]
+    )
+    with pytest.raises(InputError, match=r"of shape \(5, 2\). Received: shape \(6, 2\)"):
+        predictor.predict(images[:5], limits)
+    cheap, dear = predictor.predict(images, budget=0.0), predictor.predict(images, budget=2.0)
+    assert set(cheap.exit) == {1}
+    assert set(dear.exit) == {3}
+    budgets = np.where(np.arange(64) % 2, 2.0, 0.0)
+    np.testing.assert_array_equal(predictor.predict(images, budget=budgets).exit, np.where(budgets, 3, 1))
+    with pytest.raises(InputError, match="not both"):
+        predictor.predict(images, limits, budget=1.0)
+    for bad in ([1.0, 2.0], np.nan):
+        with pytest.raises(InputError, match="one fraction of the backbone's MACs, or 64"):
+            predictor.predict(images, budget=bad)
+
+
+def test_a_model_without_a_table_takes_no_budget(run_folder, metadata, images, tmp_path):
+    copy = shutil.copytree(run_folder, tmp_path / "copy")
+    dataclasses.replace(metadata, budget_table=None).write(copy)
+    with pytest.raises(InputError, match="holds no table of budgets"):
+        rdi.Predictor(copy).predict(images, budget=0.5)

@@ -1,0 +1,163 @@
+"""From a trained network to the one that a deployment runs: fewer exits, thresholds by measured time."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from rdi_keras import evaluation
+from rdi_keras.attacks import CompiledAttack
+from rdi_keras.data import Split
+from rdi_keras.errors import InputError
+from rdi_keras.evaluation.cascade import WORST_CASE
+from rdi_keras.inference import (
+    LatencyTable,
+    OperatingPoint,
+    Views,
+    cheapest,
+    operating_points,
+    thresholds_for_shares,
+)
+from rdi_keras.models import MultiExitModel
+
+# Shares of samples that leave at each side exit, of those that reach it, in the policies whose attacks judge
+# the candidates: an attack on an eager network and one on a hesitant one find different images.
+ATTACKED_SHARES = (0.5, 0.15)
+TRIES = 12
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """What was chosen, and why.
+
+    Attributes:
+        point: exits, thresholds, and what they promised.
+        model: with these exits and thresholds; shares its weights with the network it was chosen from.
+        points: all that was tried; the first is the network without side exits.
+        worst_case: of the chosen model, by the whole suite.
+        last_exit_worst_case: of the last exit alone, by the same suite on the same samples.
+        refused: points that looked better and fell to the suite, with their worst cases by it.
+    """
+
+    point: OperatingPoint
+    model: MultiExitModel
+    points: list[OperatingPoint]
+    worst_case: float
+    last_exit_worst_case: float
+    refused: list[tuple[OperatingPoint, float]]
+
+
+def choose_deployment(
+    model: MultiExitModel,
+    held_out: Split,
+    latency: LatencyTable,
+    suite: str,
+    epsilon: float,
+    batch_size: int = 1,
+    num_attacked: int = 100,
+    tolerance: float = 0.01,
+    seed: int = 0,
+    say: Callable[[str], None] = lambda line: None,
+) -> Deployment:
+    """Chooses the exits to keep and their thresholds: least mean time, within a tolerance of the last exit.
+
+    All choices are judged on attacked images at hand, made with the `quick` list. The cheapest that passes is
+    attacked itself; what that finds joins the images at hand, and all are judged again, until a choice
+    stands. The suite has the last word on it.
+
+    Args:
+        model: the trained network.
+        held_out: calibration data.
+        latency: measured of the model; what a point costs is taken from it.
+        suite: the attack list that decides.
+        epsilon: radius of the L∞ ball.
+        batch_size: one of the latency table's; time per sample is what is minimised.
+        num_attacked: how many of the samples are attacked.
+        tolerance: how much accuracy and worst case may lie below those of the last exit alone.
+        seed: of the attacks.
+        say: is told what happens.
+
+    Raises:
+        InputError: if the model has one exit, or the table lacks the batch size.
+    """
+    if model.num_exits == 1:
+        raise InputError("A model with one exit has nothing to choose. Received: 1 exit")
+    if batch_size not in latency.batch_sizes:
+        raise InputError(
+            f"The batch size must be one that was timed: {latency.batch_sizes}. Received: {batch_size}"
+        )
+    part = held_out.first(num_attacked)
+    clean = Views.of(model.predict(held_out.images, batch_size=500, verbose=0).values(), held_out.labels)
+    attack = _QuickAttacks(model, part, epsilon, seed)
+    attacked = []
+    for share in ATTACKED_SHARES:
+        shares = [share * (1 - share) ** k for k in range(model.num_exits - 1)]
+        attacked += attack(thresholds_for_shares(clean.entropies, [*shares, 1 - sum(shares)]))
+
+    def by_suite(point: OperatingPoint) -> tuple[MultiExitModel, float]:
+        kept = model.keep_exits(point.exits)
+        kept.thresholds.assign(point.thresholds)
+        entries = evaluation.suite(suite, epsilon)
+        conditions = evaluation.run_suite(kept, kept.thresholds.numpy(), part, entries, seed=seed)
+        return kept, float(conditions.outcomes[WORST_CASE].correct.mean())
+
+    def judged() -> list[OperatingPoint]:
+        return list(operating_points(clean, attacked, costs))
+
+    def costs(exits: list[int]) -> np.ndarray:
+        return latency.with_exits(exits).per_sample(batch_size)
+
+    points, refused = judged(), []
+    whole, last_worst = by_suite(points[0])
+    say(f"the last exit alone: accuracy {points[0].accuracy:.3f}, worst case {last_worst:.3f}")
+    for _ in range(TRIES):
+        point = cheapest(points, points[0].accuracy - tolerance, last_worst - tolerance)
+        if point is None or len(point.exits) == 1:
+            break
+        attacked += attack(_of_all_exits(point, model.num_exits))
+        points = judged()
+        here = next(
+            each for each in points if (each.exits, each.thresholds) == (point.exits, point.thresholds)
+        )
+        if here.worst_case < last_worst - tolerance:
+            say(f"{_named(here)}: falls to an attack on it, worst case {here.worst_case:.3f}")
+            continue
+        kept, worst = by_suite(here)
+        say(f"{_named(here)}: worst case {worst:.3f} by the suite")
+        if worst >= last_worst - tolerance:
+            return Deployment(here, kept, points, worst, last_worst, refused)
+        refused.append((here, worst))
+        points = [each for each in points if each != here]
+    return Deployment(points[0], whole, points, last_worst, last_worst, refused)
+
+
+class _QuickAttacks:
+    """The `quick` list and `main` on the whole network, with the policy of any choice."""
+
+    def __init__(self, model: MultiExitModel, part: Split, epsilon: float, seed: int):
+        entries = [*evaluation.suite("quick", epsilon), evaluation.suite("standard", epsilon)[0]]
+        loops: dict = {}
+        self._attacks = [CompiledAttack(entry.attack, model, loops) for entry in entries]
+        self._model, self._part, self._seed = model, part, seed
+
+    def __call__(self, thresholds: np.ndarray) -> list[Views]:
+        part, samples = self._part, np.arange(len(self._part))
+        found = []
+        for number, attack in enumerate(self._attacks):
+            images = attack(part.images, part.labels, thresholds, (self._seed, number), samples)
+            found.append(Views.of(self._model.logits(images), part.labels))
+        return found
+
+
+def _of_all_exits(point: OperatingPoint, num_exits: int) -> np.ndarray:
+    """The point's policy for the whole network: at an exit that is not kept nobody leaves."""
+    thresholds = np.zeros(num_exits - 1, np.float32)
+    thresholds[np.asarray(point.exits[:-1]) - 1] = point.thresholds
+    return thresholds
+
+
+def _named(point: OperatingPoint) -> str:
+    return (
+        f"exits {list(point.exits)} at {point.thresholds[0]:.3g} nats, accuracy {point.accuracy:.3f}, "
+        f"{point.cost:.3g} ms"
+    )

@@ -1,0 +1,129 @@
+"""Which exits to keep and where their thresholds stand: all choices, judged on held-out data."""
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from rdi_keras.inference.calibration import exits_at
+from rdi_keras.inference.policy import entropy
+
+
+@dataclass(frozen=True)
+class Views:
+    """What every exit makes of n samples.
+
+    Attributes:
+        entropies: float `[n, N]`, nats.
+        correct: bool `[n, N]`.
+    """
+
+    entropies: np.ndarray
+    correct: np.ndarray
+
+    @classmethod
+    def of(cls, logits: Sequence[ArrayLike], labels: np.ndarray) -> "Views":
+        """From the logits `[n, C]` of N exits and the labels `[n]`."""
+        stacked = np.stack([np.asarray(each) for each in logits], axis=1)
+        return cls(np.asarray(entropy(stacked)), np.argmax(stacked, axis=-1) == np.asarray(labels)[:, None])
+
+    def decided(self, exits: Sequence[int], thresholds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """With only these exits (1-based): the place in `exits` where a sample leaves, and if it is right."""
+        kept = np.asarray(exits) - 1
+        places = exits_at(self.entropies[:, kept], thresholds) - 1
+        return places, self.correct[np.arange(len(places)), kept[places]]
+
+
+@dataclass(frozen=True)
+class OperatingPoint:
+    """A choice of exits and thresholds, and what it does on held-out data.
+
+    Attributes:
+        exits: 1-based, of the whole network; the last one is always among them.
+        thresholds: one fewer, nats.
+        accuracy: clean.
+        worst_case: share that is right clean and on all the attacked images at hand. They were made against
+            other choices, so that an attack on this one may find more.
+        cost: mean per sample, clean, in the unit of the costs given.
+        exit_shares: clean, in the order of `exits`.
+    """
+
+    exits: tuple[int, ...]
+    thresholds: tuple[float, ...]
+    accuracy: float
+    worst_case: float
+    cost: float
+    exit_shares: tuple[float, ...]
+
+    def is_choice_of(self, other: "OperatingPoint") -> bool:
+        """Whether exits and thresholds are the other's."""
+        return (self.exits, self.thresholds) == (other.exits, other.thresholds)
+
+
+def operating_points(
+    clean: Views,
+    attacked: Sequence[Views],
+    costs: Callable[[list[int]], ArrayLike],
+    max_side_exits: int = 3,
+    num_thresholds: int = 40,
+) -> Iterator[OperatingPoint]:
+    """Every choice of side exits, with one entropy threshold for all of them: be that sure, anywhere.
+
+    Args:
+        clean: of n held-out samples.
+        attacked: of the first m of them, m ≤ n, as one attack or another changed them.
+        costs: maps exits (1-based, the last one included) to what leaving at each of them costs.
+        max_side_exits: how many to keep at most.
+        num_thresholds: how many to try: quantiles of the entropies.
+
+    Yields:
+        First the network without side exits, then the others.
+    """
+    last = clean.entropies.shape[1]
+    levels = np.unique(np.quantile(clean.entropies[:, :-1], np.linspace(0, 1, num_thresholds)))
+    for count in range(min(max_side_exits, last - 1) + 1):
+        for chosen in itertools.combinations(range(1, last), count):
+            exits = [*chosen, last]
+            cost = np.asarray(costs(exits))
+            for level in levels if chosen else [0.0]:
+                yield _judged(exits, np.full(count, level, np.float32), clean, attacked, cost)
+
+
+def cheapest(points: Sequence[OperatingPoint], accuracy: float, worst_case: float) -> OperatingPoint | None:
+    """The point of least cost that reaches both; `None` if there is none."""
+    allowed = [each for each in points if each.accuracy >= accuracy and each.worst_case >= worst_case]
+    return min(allowed, key=lambda each: each.cost, default=None)
+
+
+def pareto_front(points: Sequence[OperatingPoint]) -> list[OperatingPoint]:
+    """The points that none beats in worst case, accuracy and cost at once, by rising cost."""
+
+    def goodness(point: OperatingPoint) -> tuple[float, float]:
+        return point.worst_case, point.accuracy
+
+    front: list[OperatingPoint] = []
+    for point in sorted(points, key=lambda each: (each.cost, *(-value for value in goodness(each)))):
+        if not any(
+            all(a >= b for a, b in zip(goodness(each), goodness(point), strict=True)) for each in front
+        ):
+            front.append(point)
+    return front
+
+
+def _judged(
+    exits: list[int], thresholds: np.ndarray, clean: Views, attacked: Sequence[Views], cost: np.ndarray
+) -> OperatingPoint:
+    places, right = clean.decided(exits, thresholds)
+    robust = right[: len(attacked[0].correct)] if attacked else right
+    for views in attacked:
+        robust = robust & views.decided(exits, thresholds)[1]
+    return OperatingPoint(
+        tuple(exits),
+        tuple(map(float, thresholds)),
+        float(right.mean()),
+        float(robust.mean()),
+        float(cost[places].mean()),
+        tuple((np.bincount(places, minlength=len(exits)) / len(places)).tolist()),
+    )

@@ -1,0 +1,95 @@
+import dataclasses
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rdi_keras.inference import (
+    EntropyPolicy,
+    OperatingPoint,
+    Views,
+    cheapest,
+    operating_points,
+    pareto_front,
+)
+
+COSTS = np.array([1.0, 3.0, 6.0, 10.0])
+
+
+def views(seed, samples=40, exits=4):
+    random = np.random.default_rng(seed)
+    labels = random.integers(0, 5, samples)
+    logits = [3 * random.normal(size=(samples, 5)).astype(np.float32) for _ in range(exits)]
+    return logits, labels, Views.of(logits, labels)
+
+
+def costs(exits):
+    return COSTS[np.array(exits) - 1]
+
+
+@settings(max_examples=20)
+@given(seed=st.integers(0, 2**32 - 1), chosen=st.sets(st.integers(1, 3)), level=st.floats(0, 1.7))
+def test_decides_as_the_policy_does(seed, chosen, level):
+    logits, labels, seen = views(seed)
+    exits = [*sorted(chosen), 4]
+    thresholds = np.full(len(chosen), level, np.float32)
+    places, right = seen.decided(exits, thresholds)
+    answers, expected = EntropyPolicy(thresholds).answer([logits[number - 1] for number in exits])
+    np.testing.assert_array_equal(places + 1, expected)
+    np.testing.assert_array_equal(right, np.argmax(answers, axis=-1) == labels)
+
+
+def test_points_are_what_their_choice_does():
+    _, _, clean = views(0)
+    attacked = [Views(each.entropies[:25], each.correct[:25]) for each in (views(1)[2], views(2)[2])]
+    points = list(operating_points(clean, attacked, costs, max_side_exits=2, num_thresholds=6))
+    assert points[0].exits == (4,)
+    assert {each.exits for each in points} == {(4,), (1, 4), (2, 4), (3, 4), (1, 2, 4), (1, 3, 4), (2, 3, 4)}
+    for point in points:
+        thresholds = np.array(point.thresholds, np.float32)
+        places, right = clean.decided(point.exits, thresholds)
+        robust = right[:25]
+        for each in attacked:
+            robust = robust & each.decided(point.exits, thresholds)[1]
+        assert point.accuracy == right.mean()
+        assert point.worst_case == robust.mean()
+        assert point.cost == pytest.approx(costs(point.exits)[places].mean())
+        assert sum(point.exit_shares) == pytest.approx(1)
+        assert point.worst_case <= point.accuracy + 1 / 25 + 0.5
+
+
+def test_without_attacks_the_worst_case_is_the_clean_one():
+    _, _, clean = views(3)
+    assert all(each.worst_case == each.accuracy for each in operating_points(clean, [], costs))
+
+
+POINT = OperatingPoint((1, 4), (0.5,), 0.9, 0.5, 4.0, (0.6, 0.4))
+
+
+def test_the_cheapest_that_reaches_both():
+    dear, weak, best = (
+        dataclasses.replace(POINT, cost=9.0, worst_case=0.8),
+        dataclasses.replace(POINT, cost=1.0, accuracy=0.7),
+        dataclasses.replace(POINT, cost=5.0, worst_case=0.6),
+    )
+    assert cheapest([dear, weak, best], accuracy=0.85, worst_case=0.55) == best
+    assert cheapest([dear, weak, best], accuracy=0.95, worst_case=0.55) is None
+
+
+@given(numbers=st.lists(st.tuples(st.sampled_from([1, 2, 3]), st.sampled_from([1, 2, 3]), st.integers(1, 4))))
+def test_no_point_of_the_front_is_beaten_and_each_other_one_is(numbers):
+    points = [
+        dataclasses.replace(POINT, accuracy=a, worst_case=w, cost=float(cost)) for a, w, cost in numbers
+    ]
+    front = pareto_front(points)
+
+    def beats(one, other):
+        return (
+            one.accuracy >= other.accuracy and one.worst_case >= other.worst_case and one.cost <= other.cost
+        )
+
+    for point in points:
+        assert any(beats(each, point) for each in front)
+    for point in front:
+        assert not any(beats(each, point) and each != point for each in front)
