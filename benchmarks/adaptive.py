@@ -18,6 +18,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
 
+NUM_IMAGES = 2048
 MODES = ("adaptive", "plain")
 
 
@@ -46,11 +47,12 @@ def load(arguments) -> tuple:
     run = RunFolder.open(arguments.run)
     config = load_config((run.path / CONFIG_FILE).read_text())
     config.data.data_dir = arguments.data_dir or config.data.data_dir
-    return run.load_model(), load_data(config).calibration.images
+    images = load_data(config).calibration.images
+    return run.load_model(), np.resize(images, (NUM_IMAGES, *images.shape[1:]))  # Repeats them if too few.
 
 
-def openvino_plain(graph: bytes, threads: int, size: int):
-    """The plain ONNX graph in OpenVINO at a fixed batch size; `None` where it is not installed."""
+def openvino_of(graph: bytes, threads: int, size: int | None):
+    """An ONNX graph in OpenVINO, at a fixed batch size if one is given; `None` where it is not installed."""
     try:
         import openvino
     except ImportError:
@@ -58,9 +60,11 @@ def openvino_plain(graph: bytes, threads: int, size: int):
     core = openvino.Core()
     core.set_property("CPU", {"INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1})
     model = core.read_model(graph)
-    model.reshape({each: [size, *list(each.partial_shape)[1:]] for each in model.inputs})
-    request = core.compile_model(model, "CPU").create_infer_request()
-    return lambda images, thresholds: request.infer([images, thresholds], share_inputs=True)
+    if size is not None:
+        model.reshape({each: [size, *list(each.partial_shape)[1:]] for each in model.inputs})
+    compiled = core.compile_model(model, "CPU")
+    request, taken = compiled.create_infer_request(), len(compiled.inputs)  # Unused inputs are dropped.
+    return lambda images, thresholds: request.infer([images, thresholds][:taken], share_inputs=True)
 
 
 def compare(arguments) -> None:
@@ -74,7 +78,10 @@ def compare(arguments) -> None:
 
     model, images = load(arguments)
     last_only = model.keep_exits([model.num_exits])
-    plain_graph = adaptive_onnx(fold_batch_norm(last_only)).SerializeToString()
+    graphs = {
+        name: adaptive_onnx(fold_batch_norm(each)).SerializeToString()
+        for name, each in (("adaptive", model), ("plain", last_only))
+    }
     engines = {
         "ONNX Runtime, adaptive": open_engine(model, ONNXRUNTIME, arguments.threads),
         "ONNX Runtime, plain": open_engine(last_only, ONNXRUNTIME, arguments.threads),
@@ -82,24 +89,27 @@ def compare(arguments) -> None:
         "TensorFlow, plain": open_engine(last_only, TENSORFLOW),
     }
     limits = model.thresholds.numpy()
-    exits = engines["ONNX Runtime, adaptive"].adaptive(images[:2000], np.tile(limits, (2000, 1)))["exit"]
+    exits = engines["ONNX Runtime, adaptive"].adaptive(images, np.tile(limits, (NUM_IMAGES, 1)))["exit"]
     shares = np.bincount(exits, minlength=model.num_exits + 1)[1:] / len(exits)
     print(
-        f"{arguments.run}: {model.num_exits} exits, left at by {np.round(shares, 3).tolist()} of 2,000 images"
+        f"{arguments.run}: {model.num_exits} exits, left at by {np.round(shares, 3).tolist()} of "
+        f"{NUM_IMAGES:,} images"
     )
     print(f"onnxruntime {onnxruntime.__version__}, {arguments.threads} threads, without spinning\n")
     print("| batch | way | ms | against the fastest plain |\n|---|---|---|---|")
     for size in (1, 32, 256):
         # At batch 1 a sample leaves where it leaves: the mean over many is what counts.
-        batches = [images[start : start + size] for start in range(0, min(64 * size, 2048), size)]
+        batches = [images[start : start + size] for start in range(0, min(64 * size, NUM_IMAGES), size)]
 
         def ask(run, width: int, batches=batches, size=size):
             thresholds = np.tile(limits[:width], (size, 1))
             return lambda: [run(batch, thresholds) for batch in batches]
 
         ways = {name: ask(engine.adaptive, engine.num_exits - 1) for name, engine in engines.items()}
-        if foreign := openvino_plain(plain_graph, arguments.threads, size):
-            ways["OpenVINO, plain"] = ask(foreign, 0)
+        for name, graph in graphs.items():
+            # A batch that shrinks on its way has no fixed size.
+            if foreign := openvino_of(graph, arguments.threads, size if name == "plain" else None):
+                ways[f"OpenVINO, {name}"] = ask(foreign, model.num_exits - 1 if name == "adaptive" else 0)
         taken = median_ms(list(ways.values()), arguments.seconds * max(1, len(batches) * size / 1024))
         taken = {name: ms / len(batches) for name, ms in zip(ways, taken, strict=True)}
         fastest = min(ms for name, ms in taken.items() if name.endswith("plain"))
@@ -111,7 +121,8 @@ def compare(arguments) -> None:
             whole = taken["ONNX Runtime, adaptive"]
     table = measure_latency(model, images, ONNXRUNTIME, arguments.threads, (32, 64, 128, 192, 256), 1.0)
     counts = [
-        np.bincount(exits[at : at + 256], minlength=model.num_exits + 1)[1:] for at in range(0, 1792, 256)
+        np.bincount(exits[at : at + 256], minlength=model.num_exits + 1)[1:]
+        for at in range(0, NUM_IMAGES, 256)
     ]
     stages = float(np.mean([table.of_batch(each) for each in counts]))
     print(f"\nBatch 256 against the sum of its measured stages ({stages:.1f} ms): {whole / stages:.2f}")

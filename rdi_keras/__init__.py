@@ -9,7 +9,7 @@ Parts, in the order in which data walk: `rdi.data`, `rdi.models`, `rdi.inference
 
 import importlib
 
-from rdi_keras.errors import InputError
+from rdi_keras.errors import InputError, ServerError
 from rdi_keras.metadata import package_version
 
 __version__ = package_version()
@@ -27,7 +27,7 @@ _PARTS = (
 )
 _NAMES = {"Predictor": "serving", "Prediction": "serving", "RobustModel": "defenses"}
 
-__all__ = ["InputError", *_PARTS, *_NAMES]
+__all__ = ["InputError", "ServerError", *_PARTS, *_NAMES]
 
 
 def __getattr__(name: str):

@@ -107,7 +107,8 @@ def latency_lines(report: dict) -> list[str]:
     ]
     return [
         f"Milliseconds per sample, {latency['engine']}, {latency['num_threads']} thread(s), batch size "
-        f"{size}, on the machine that wrote this: {', '.join(times)}; the backbone without side exits {plain:.3g}"
+        f"{size}, on the machine that wrote this: {', '.join(times)}; the backbone without side exits "
+        f"{plain:.3g}"
     ]
 
 
