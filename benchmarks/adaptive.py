@@ -13,12 +13,14 @@ import os
 import subprocess
 import sys
 import time
+from functools import partial
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
 
 NUM_IMAGES = 2048
+SINGLES = 512  # Of them, those that are asked one by one.
 MODES = ("adaptive", "plain")
 
 
@@ -70,10 +72,11 @@ def openvino_of(graph: bytes, threads: int, size: int | None):
 def compare(arguments) -> None:
     """Times all ways, batch size by batch size."""
     import onnxruntime
+    import tensorflow as tf
 
     from rdi_keras.inference import fold_batch_norm
     from rdi_keras.serving.engines import ONNXRUNTIME, TENSORFLOW
-    from rdi_keras.serving.latency import measure_latency, median_ms, open_engine
+    from rdi_keras.serving.latency import median_ms, open_engine
     from rdi_keras.serving.onnx_graph import adaptive_onnx
 
     model, images = load(arguments)
@@ -86,8 +89,9 @@ def compare(arguments) -> None:
         "ONNX Runtime, adaptive": open_engine(model, ONNXRUNTIME, arguments.threads),
         "ONNX Runtime, plain": open_engine(last_only, ONNXRUNTIME, arguments.threads),
         "TensorFlow, adaptive": open_engine(model, TENSORFLOW),
-        "TensorFlow, plain": open_engine(last_only, TENSORFLOW),
     }
+    folded = fold_batch_norm(last_only)
+    tensorflow_plain = tf.function(lambda images: tf.nn.softmax(folded.logits(images)[-1]), autograph=False)
     limits = model.thresholds.numpy()
     exits = engines["ONNX Runtime, adaptive"].adaptive(images, np.tile(limits, (NUM_IMAGES, 1)))["exit"]
     shares = np.bincount(exits, minlength=model.num_exits + 1)[1:] / len(exits)
@@ -98,39 +102,58 @@ def compare(arguments) -> None:
     print(f"onnxruntime {onnxruntime.__version__}, {arguments.threads} threads, without spinning\n")
     print("| batch | way | ms | against the fastest plain |\n|---|---|---|---|")
     for size in (1, 32, 256):
-        # At batch 1 a sample leaves where it leaves: the mean over many is what counts.
-        batches = [images[start : start + size] for start in range(0, min(64 * size, NUM_IMAGES), size)]
+        # A sample leaves where it leaves: the mean over many is what counts.
+        batches = [
+            images[start : start + size] for start in range(0, SINGLES if size == 1 else NUM_IMAGES, size)
+        ]
 
         def ask(run, width: int, batches=batches, size=size):
             thresholds = np.tile(limits[:width], (size, 1))
             return lambda: [run(batch, thresholds) for batch in batches]
 
         ways = {name: ask(engine.adaptive, engine.num_exits - 1) for name, engine in engines.items()}
+        ways["TensorFlow, plain"] = lambda batches=batches: [
+            tensorflow_plain(each).numpy() for each in batches
+        ]
         for name, graph in graphs.items():
             # A batch that shrinks on its way has no fixed size.
             if foreign := openvino_of(graph, arguments.threads, size if name == "plain" else None):
                 ways[f"OpenVINO, {name}"] = ask(foreign, model.num_exits - 1 if name == "adaptive" else 0)
-        taken = median_ms(list(ways.values()), arguments.seconds * max(1, len(batches) * size / 1024))
+        taken = median_ms(list(ways.values()), arguments.seconds)
         taken = {name: ms / len(batches) for name, ms in zip(ways, taken, strict=True)}
         fastest = min(ms for name, ms in taken.items() if name.endswith("plain"))
         for name, ms in sorted(taken.items(), key=lambda pair: pair[1]):
             print(f"| {size} | {name} | {ms:.2f} | {ms / fastest:.2f} |")
         ratio = taken["TensorFlow, adaptive"] / taken["TensorFlow, plain"]
         print(f"| {size} | TensorFlow, adaptive against its own plain | | {ratio:.2f} |", flush=True)
-        if size == 256:
-            whole = taken["ONNX Runtime, adaptive"]
-    table = measure_latency(model, images, ONNXRUNTIME, arguments.threads, (32, 64, 128, 192, 256), 1.0)
-    counts = [
-        np.bincount(exits[at : at + 256], minlength=model.num_exits + 1)[1:]
-        for at in range(0, NUM_IMAGES, 256)
-    ]
-    stages = float(np.mean([table.of_batch(each) for each in counts]))
-    print(f"\nBatch 256 against the sum of its measured stages ({stages:.1f} ms): {whole / stages:.2f}")
+    whole, stages = against_stages(model, engines["ONNX Runtime, adaptive"], images, exits, arguments)
+    print(
+        f"\nOne batch of 256: {whole:.1f} ms; its stages, each alone: {stages:.1f} ms; ratio "
+        f"{whole / stages:.2f}"
+    )
     peaks = {mode: ask_peak(arguments, mode) for mode in MODES}
     print(
         f"Memory added by 20 batches of 256, ONNX Runtime: adaptive {peaks['adaptive']:.0f} MB, plain "
         f"{peaks['plain']:.0f} MB"
     )
+
+
+def against_stages(model, engine, images, exits, arguments) -> tuple[float, float]:
+    """Milliseconds of one batch, and of its stages: each alone, on as many samples as reach it."""
+    from rdi_keras.models import MultiExitModel
+    from rdi_keras.serving.engines import ONNXRUNTIME
+    from rdi_keras.serving.latency import leaving_at, median_ms, open_engine
+
+    batch, limits = images[:256], np.tile(model.thresholds.numpy(), (256, 1))
+    ways = [lambda: engine.adaptive(batch, limits)]
+    for number, (segment, head) in enumerate(zip(model.segments, model.heads, strict=True), start=1):
+        reaching = int(np.sum(exits[:256] >= number))
+        if reaching:
+            stage = open_engine(MultiExitModel([segment], [head]), ONNXRUNTIME, arguments.threads)
+            features = np.random.default_rng(0).random((reaching, *segment.input_shape[1:]), dtype=np.float32)
+            ways.append(partial(stage.adaptive, features, leaving_at(1, 1, reaching)))
+    whole, *stages = median_ms(ways, arguments.seconds)
+    return whole, sum(stages)
 
 
 def ask_peak(arguments, mode: str) -> float:

@@ -55,8 +55,8 @@ class Tally:
 
 
 def traffics(predictor: rdi.Predictor, number: int) -> dict[str, np.ndarray]:
-    """Clean test images, and the same attacked for their labels and for their compute."""
-    samples = rdi.data.load(predictor.metadata.dataset).test.first(number)
+    """Clean held-out images, and the same attacked for their labels and for their compute."""
+    samples = rdi.data.load(predictor.metadata.dataset).calibration.first(number)
     solver = rdi.attacks.pgd(predictor.metadata.epsilon, num_steps=20)
     attacked = {
         name: rdi.attacks.Attack(rdi.attacks.objective(goal), solver)(

@@ -27,10 +27,12 @@ def check_images(images: np.ndarray, input_shape: Sequence[int] | None = None) -
         raise InputError(
             f"Images must be float32 in [0, 1]. Received dtype: {images.dtype}. Divide uint8 pixels by 255"
         )
-    if images.size and not (images.min() >= 0 and images.max() <= 1):
+    inside = ((images >= 0) & (images <= 1)).all(axis=(1, 2, 3))
+    if not inside.all():
+        first = int(np.argmin(inside))
         raise InputError(
-            "Images must lie in [0, 1] and hold no NaN. Received values from "
-            f"{images.min():.4g} to {images.max():.4g}"
+            f"Images must lie in [0, 1] and hold no NaN. Received values from {images[first].min():.4g} to "
+            f"{images[first].max():.4g} in image {first}; {np.sum(~inside)} of {len(images)} are bad"
         )
     return images.astype(np.float32)
 
@@ -90,3 +92,18 @@ def check_sample_thresholds(thresholds: np.ndarray, num_samples: int, num_exits:
             f"{values.shape}, values {values.ravel()[:5].tolist()}"
         )
     return values
+
+
+def check_budget(budget: float | np.ndarray, num_samples: int) -> np.ndarray:
+    """Returns fractions of the backbone's multiply-accumulates, float32 `[num_samples]`.
+
+    Raises:
+        InputError: if it is neither one number nor one per image.
+    """
+    values = np.asarray(budget, np.float32)
+    if values.shape not in ((), (num_samples,)) or np.isnan(values).any():
+        raise InputError(
+            f"A budget is one fraction of the backbone's MACs, or {num_samples}, one per image. Received: "
+            f"shape {values.shape}, values {values.ravel()[:5].tolist()}"
+        )
+    return np.array(np.broadcast_to(values, num_samples))

@@ -24,6 +24,8 @@ from rdi_keras.models import MultiExitModel
 # the candidates: an attack on an eager network and one on a hesitant one find different images.
 ATTACKED_SHARES = (0.5, 0.15)
 TRIES = 12
+# Shares of samples are quotients: a loss of just the tolerance is allowed.
+ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,8 @@ def choose_deployment(
         raise InputError(
             f"The batch size must be one that was timed: {latency.batch_sizes}. Received: {batch_size}"
         )
+    if num_attacked < 1:
+        raise InputError(f"At least 1 sample must be attacked. Received: {num_attacked}")
     part = held_out.first(num_attacked)
     clean = Views.of(model.predict(held_out.images, batch_size=500, verbose=0).values(), held_out.labels)
     attack = _QuickAttacks(model, part, epsilon, seed)
@@ -101,33 +105,38 @@ def choose_deployment(
         conditions = evaluation.run_suite(kept, kept.thresholds.numpy(), part, entries, seed=seed)
         return kept, float(conditions.outcomes[WORST_CASE].correct.mean())
 
+    def cost(exits: list[int], shares: np.ndarray) -> float:
+        return latency.with_exits(exits).of_batch(batch_size * shares) / batch_size
+
+    refused: list[tuple[OperatingPoint, float]] = []
+
     def judged() -> list[OperatingPoint]:
-        return list(operating_points(clean, attacked, costs))
+        found = operating_points(clean, attacked, cost)
+        return [each for each in found if not any(each.is_choice_of(old) for old, _ in refused)]
 
-    def costs(exits: list[int]) -> np.ndarray:
-        return latency.with_exits(exits).per_sample(batch_size)
-
-    points, refused = judged(), []
+    points = judged()
     whole, last_worst = by_suite(points[0])
     say(f"the last exit alone: accuracy {points[0].accuracy:.3f}, worst case {last_worst:.3f}")
+    least = last_worst - tolerance - ROUNDING
     for _ in range(TRIES):
-        point = cheapest(points, points[0].accuracy - tolerance, last_worst - tolerance)
+        point = cheapest(points, points[0].accuracy - tolerance - ROUNDING, least)
         if point is None or len(point.exits) == 1:
+            say("no other choice is left that is faster and as robust")
             break
         attacked += attack(_of_all_exits(point, model.num_exits))
         points = judged()
-        here = next(
-            each for each in points if (each.exits, each.thresholds) == (point.exits, point.thresholds)
-        )
-        if here.worst_case < last_worst - tolerance:
+        here = next(each for each in points if each.is_choice_of(point))
+        if here.worst_case < least:
             say(f"{_named(here)}: falls to an attack on it, worst case {here.worst_case:.3f}")
             continue
         kept, worst = by_suite(here)
         say(f"{_named(here)}: worst case {worst:.3f} by the suite")
-        if worst >= last_worst - tolerance:
+        if worst >= least:
             return Deployment(here, kept, points, worst, last_worst, refused)
         refused.append((here, worst))
-        points = [each for each in points if each != here]
+        points = judged()
+    else:
+        say(f"none of {TRIES} choices stood; there may be others")
     return Deployment(points[0], whole, points, last_worst, last_worst, refused)
 
 

@@ -139,7 +139,7 @@ class RunFolder:
         """
         run = cls(Path(path))
         if run.path.exists():
-            if (run.path / METADATA_FILE).exists() and not overwrite:
+            if run.is_finished and not overwrite:
                 raise InputError(
                     f"{str(path)!r} holds a finished run. Name another folder, or say --overwrite true"
                 )
@@ -218,6 +218,11 @@ class RunFolder:
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         with (self.path / TEST_EVALUATIONS_FILE).open("a") as file:
             print(json.dumps({"time": now, "model": model_digest, "suite": suite}), file=file)
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the folder holds a trained model."""
+        return (self.path / METADATA_FILE).exists()
 
     @property
     def evaluation_path(self) -> Path:

@@ -8,9 +8,11 @@ if docker info >/dev/null 2>&1 && docker compose version >/dev/null 2>&1; then
     exec docker compose --file "$here/docker-compose.yml" up
 fi
 if command -v tensorflow_model_server >/dev/null 2>&1; then
+    echo "warning: tensorflow_model_server answers the whole network on ports 8500 and 8501, and asks nobody who they are. Close them to others, or use Docker" >&2
     config=$(mktemp)
     trap 'rm -f "$config"' EXIT
-    sed "s|\"/models/|\"$models/|" "$here/models.config" >"$config"
+    escaped=$(printf '%s' "$models" | sed 's/[&|\\]/\\&/g')
+    sed "s|\"/models/|\"$escaped/|" "$here/models.config" >"$config"
     tensorflow_model_server \
         --port=8500 \
         --rest_api_port=8501 \

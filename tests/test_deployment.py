@@ -1,11 +1,13 @@
 """Which exits are kept, on the digits model that ships."""
 
+import dataclasses
 import json
 
 import numpy as np
 import pytest
 
 import rdi_keras as rdi
+from rdi_keras import deployment, evaluation
 from rdi_keras.cli import deploy, fit
 from rdi_keras.deployment import choose_deployment
 from rdi_keras.errors import InputError
@@ -73,10 +75,34 @@ def test_where_nothing_stands_the_last_exit_is_left(model, held_out):
     assert chosen.model.num_exits == 1
 
 
+def test_what_the_suite_refuses_is_not_tried_again(model, held_out, monkeypatch):
+    clean = evaluation.run_suite(model, [0, 0], held_out.first(10), [])
+    asked = []
+
+    def refuses_side_exits(network, thresholds, *_, **__):
+        asked.append((network.num_exits, *np.round(thresholds, 6).tolist()))
+        wrong = np.full(10, network.num_exits == 1)
+        worst = dataclasses.replace(clean.outcomes["clean"], correct=wrong)
+        return dataclasses.replace(clean, outcomes={"worst_case": worst})
+
+    monkeypatch.setattr(deployment.evaluation, "run_suite", refuses_side_exits)
+    monkeypatch.setattr(deployment._QuickAttacks, "__call__", lambda *_: [])
+    said = []
+    chosen = choose_deployment(
+        model, held_out, LATENCY, "quick", 0.1, num_attacked=10, tolerance=0.5, say=said.append
+    )
+    assert chosen.point.exits == (3,)
+    assert len(chosen.refused) == len(asked) - 1 > 2
+    assert len(set(asked)) == len(asked)
+    assert "there may be others" in said[-1] or "no other choice" in said[-1]
+
+
 def test_what_cannot_be_chosen_from_is_refused(model, held_out):
     with pytest.raises(InputError, match="one that was timed: \\[1\\]. Received: 8"):
         choose_deployment(model, held_out, LATENCY, "quick", 0.1, batch_size=8)
     alone = MultiExitModel.from_backbone(small_cnn((8, 8, 1), 10).without_side_exits())
+    with pytest.raises(InputError, match="At least 1 sample must be attacked. Received: 0"):
+        choose_deployment(model, held_out, LATENCY, "quick", 0.1, num_attacked=0)
     with pytest.raises(InputError, match="nothing to choose"):
         choose_deployment(alone, held_out, LATENCY, "quick", 0.1)
 
@@ -94,3 +120,6 @@ def test_the_command_writes_a_run_that_opens(run, tmp_path, capsys):
     assert predictor.num_exits == len(facts["source"]["exits"])
     assert deploy.main([str(run), "--out", str(out), *options]) == 2
     assert "holds a finished run" in capsys.readouterr().err
+    assert deploy.main([str(run), "--out", str(run), *options, "--overwrite", "true"]) == 2
+    assert "another folder than the run's" in capsys.readouterr().err
+    assert RunFolder.open(run).is_finished

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rdi_keras.cli.options import command, dump_config, load_config, parse
+from rdi_keras.errors import InputError
 from rdi_keras.runs import RunFolder
 
 DESCRIPTION = (
@@ -12,6 +13,7 @@ DESCRIPTION = (
     "write the smaller network as a run of its own. The test part is not looked at."
 )
 DEPLOYMENT_FILE = "deployment.json"
+SIZES = (1, 32, 256)  # Batch sizes that are timed.
 
 
 @command
@@ -47,6 +49,7 @@ def deploy(arguments) -> RunFolder:
     import dataclasses
     import shutil
 
+    import numpy as np
     from rich.console import Console
 
     from rdi_keras import evaluation
@@ -60,16 +63,18 @@ def deploy(arguments) -> RunFolder:
 
     prepare_devices()
     console = Console()
-    source = RunFolder.open(arguments.run)
+    source, out = RunFolder.open(arguments.run), Path(arguments.out)
+    if out.resolve() == source.path.resolve():
+        raise InputError(f"--out must be another folder than the run's. Received: {arguments.out!r} for both")
+    if RunFolder(out).is_finished and not arguments.overwrite:
+        raise InputError(f"{arguments.out!r} holds a finished run. Name another, or say --overwrite true")
     config = load_config((source.path / CONFIG_FILE).read_text())
     config.data.data_dir = arguments.data_dir or config.data.data_dir
     epsilon = parse_epsilon(config.epsilon)
     evaluation.suite(arguments.suite, epsilon)
     dataset = load_data(config)
     held_out, model = dataset.calibration, source.load_model()
-    latency = measure_latency(
-        model, held_out.images, arguments.engine, arguments.num_threads, batch_sizes=(1, 32, 256)
-    )
+    latency = measure_latency(model, held_out.images, arguments.engine, arguments.num_threads, SIZES)
     chosen = choose_deployment(
         model,
         held_out,
@@ -83,7 +88,9 @@ def deploy(arguments) -> RunFolder:
         console.print,
     )
 
-    out = Path(arguments.out)
+    kept = measure_latency(chosen.model, held_out.images, arguments.engine, arguments.num_threads, SIZES)
+    size = arguments.batch_size
+    milliseconds = kept.of_batch(size * np.asarray(chosen.point.exit_shares)) / size
     config.name, config.runs_dir, config.overwrite = out.name, str(out.parent), arguments.overwrite
     run = RunFolder.create(out, arguments.overwrite)
     exits = list(chosen.point.exits)
@@ -93,10 +100,6 @@ def deploy(arguments) -> RunFolder:
         if (source.path / name).exists():
             shutil.copy(source.path / name, run.path)
     calibration = calibration_facts(chosen.model, held_out, f"deployed for {arguments.engine}")
-    run.finish(chosen.model, config, dataset, calibration, calibrate_budgets(chosen.model, held_out))
-    kept = measure_latency(
-        chosen.model, held_out.images, arguments.engine, arguments.num_threads, batch_sizes=(1, 32, 256)
-    )
     facts = {
         "source": {"run": source.path.name, "exits": exits},
         "chosen": dataclasses.asdict(chosen.point),
@@ -109,12 +112,16 @@ def deploy(arguments) -> RunFolder:
         "front": [dataclasses.asdict(point) for point in pareto_front(chosen.points)],
         "latency": dataclasses.asdict(latency),
         "latency_deployed": dataclasses.asdict(kept),
+        "batch_size": size,
+        "mean_ms": milliseconds,
     }
     (run.path / DEPLOYMENT_FILE).write_text(json.dumps(facts, indent=2) + "\n")
+    run.finish(chosen.model, config, dataset, calibration, calibrate_budgets(chosen.model, held_out))
     console.print(
         f"exits {exits} of {model.num_exits}: accuracy {calibration['accuracy']:.3f}, worst case "
         f"{chosen.worst_case:.3f} (last exit alone {chosen.last_exit_worst_case:.3f}), "
-        f"{100 * calibration['saving']:.1f} % of the MACs saved, on held-out data\n"
+        f"{100 * calibration['saving']:.1f} % of the MACs saved, {milliseconds:.3g} ms a sample against "
+        f"{kept.plain_per_sample(size):.3g} without side exits, on held-out data\n"
         f"run: {run.path}\nnext: training/evaluate.py {run.path}"
     )
     return run

@@ -103,6 +103,10 @@ def evaluate_run(run: RunFolder, config: Config, dataset: "Dataset") -> dict:
     if wanted.part not in PARTS:
         raise InputError(f"Unknown part {wanted.part!r}. Allowed: {', '.join(PARTS)}")
     samples = getattr(dataset, wanted.part).first(wanted.limit)
+    latency = None
+    if wanted.engine != "none":
+        with _status("timing every exit"):
+            latency = measure_latency(model, samples.images, wanted.engine)
     twin_path = run.path / TWIN_FILE
     networks = {"model": model} | ({"one-exit twin": load_model(twin_path)} if twin_path.exists() else {})
     thresholds = {title: network.thresholds.numpy() for title, network in networks.items()}
@@ -162,10 +166,6 @@ def evaluate_run(run: RunFolder, config: Config, dataset: "Dataset") -> dict:
                 on_point,
                 loops["model"],
             )
-    latency = None
-    if wanted.engine != "none":
-        with _status("timing every exit"):
-            latency = measure_latency(model, samples.images, wanted.engine)
     answers = None
     if opinions:
         with _status(f"second opinions: {', '.join(opinions)}"):

@@ -17,10 +17,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = jsonargparse.ArgumentParser(description=DESCRIPTION, exit_on_error=False)
     parser.add_argument("run", type=str, help="a run folder, runs/<name>")
     parser.add_argument("--to", type=str | None, help="folder of versions; default: saved_models/<name>")
-    parser.add_argument("--weights", type=str, default="float32", help="float32, or float16: half the size")
-    parser.add_argument(
-        "--fold", type=bool, default=True, help="whether to fold BatchNorms"
-    )
+    parser.add_argument("--weights", type=str, default="float32", help="float32, or float16: rounded")
+    parser.add_argument("--fold", type=bool, default=True, help="whether to fold BatchNorms")
     arguments = parse(parser, argv)
 
     run = RunFolder.open(arguments.run)

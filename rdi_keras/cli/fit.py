@@ -65,8 +65,11 @@ def fit(config: Config) -> Path:
 
     fit_model(model, config, dataset, _callbacks(run, "model", HISTORY_FILE, config, console))
     if config.twin:
-        twin = build_model(config, dataset, side_exits=False)
-        fit_model(twin, config, dataset, _callbacks(run, "twin", TWIN_HISTORY_FILE, config, console))
+        if config.model.trunk is None:
+            twin = build_model(config, dataset, side_exits=False)
+            fit_model(twin, config, dataset, _callbacks(run, "twin", TWIN_HISTORY_FILE, config, console))
+        else:  # A frozen network has nothing to train without its side heads.
+            twin = model.keep_exits([model.num_exits])
         twin.save(run.path / TWIN_FILE)
     calibration = calibrate(model, dataset.calibration, config.calibration)
     run.finish(model, config, dataset, calibration, calibrate_budgets(model, dataset.calibration))

@@ -55,7 +55,7 @@ def _read(path: Path, image_size: int | None) -> tuple[tuple[str, ...], Split]:
                 f"The class folder {str(folder)!r} has no image. Allowed: "
                 f"{', '.join(sorted(SUFFIXES))}. Add images or remove the folder"
             )
-        images += [_read_image(file, image_size) for file in files]
+        images += [read_image(file, image_size) for file in files]
         labels += [label] * len(files)
     shapes = {image.shape[:2] for image in images}
     if len(shapes) > 1:
@@ -71,7 +71,7 @@ def _read(path: Path, image_size: int | None) -> tuple[tuple[str, ...], Split]:
     return names, Split(stacked.astype(np.float32) / 255, np.asarray(labels, np.int64))
 
 
-def _read_image(file: Path, image_size: int | None) -> np.ndarray:
+def read_image(file: Path, image_size: int | None) -> np.ndarray:
     """uint8 `[H, W, 3]`, turned upright as its EXIF data say."""
     from PIL import Image, ImageOps
 

@@ -35,7 +35,7 @@ def load_tfds(
         InputError: unknown name, no image-classification set, images of several sizes, or neither
             prepared data nor a network to fetch them.
     """
-    builder = _prepared_builder(name, data_dir or os.environ.get(DATA_DIR_VARIABLE))
+    builder = prepared_builder(name, data_dir or os.environ.get(DATA_DIR_VARIABLE))
     features = builder.info.features
     if not {"image", "label"} <= set(features) or not hasattr(features["label"], "names"):
         raise InputError(
@@ -58,7 +58,12 @@ def load_tfds(
     return split_dataset(name, tuple(features["label"].names), train, test, calibration_pool)
 
 
-def _prepared_builder(name: str, data_dir: str | None) -> "DatasetBuilder":
+def prepared_builder(name: str, data_dir: str | None) -> "DatasetBuilder":
+    """The TFDS builder of a set that is ready to be read.
+
+    Raises:
+        InputError: if there is no such set, or it is neither prepared nor can be downloaded.
+    """
     import tensorflow_datasets as tfds
     from tensorflow_datasets.core.download import downloader
 

@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from rdi_keras.inference import LatencyTable
 from rdi_keras.names import exit_names
 
 if TYPE_CHECKING:
@@ -98,7 +99,9 @@ def latency_lines(report: dict) -> list[str]:
     latency = report.get("latency")
     if latency is None:
         return []
-    size, plain = latency["batch_sizes"][0], latency["ms_plain"][0] / latency["batch_sizes"][0]
+    table = LatencyTable(**latency)
+    size = table.batch_sizes[0]
+    plain = table.plain_per_sample(size)
     named = {"clean": "clean", "worst_case": "in the worst case"}
     times = [
         f"{report['conditions'][name]['mean_ms']:.3g} {text} "
@@ -106,7 +109,7 @@ def latency_lines(report: dict) -> list[str]:
         for name, text in named.items()
     ]
     return [
-        f"Milliseconds per sample, {latency['engine']}, {latency['num_threads']} thread(s), batch size "
+        f"Milliseconds per sample, {table.engine}, {table.num_threads} thread(s), batch size "
         f"{size}, on the machine that wrote this: {', '.join(times)}; the backbone without side exits "
         f"{plain:.3g}"
     ]

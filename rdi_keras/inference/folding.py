@@ -1,5 +1,7 @@
 """BatchNorm folded into the layer before it: the same numbers from fewer operations."""
 
+import collections
+
 import keras
 import numpy as np
 from keras import layers
@@ -53,19 +55,28 @@ def _folded(part: keras.Model) -> keras.Model:
             original = part.get_layer(layer.name)
             norm = norms.get(layer.name)
             layer.set_weights(_scaled(original, norm) if norm else original.get_weights())
+            if isinstance(layer, layers.Normalization):
+                layer.finalize_state()  # It computes with what it makes of its weights.
     return copy
 
 
 def _foldable_norms(part: keras.Model) -> dict[str, layers.BatchNormalization]:
+    """Name of a linear layer → the BatchNorm that alone reads it, in this part; each is called once here."""
+    # The part's own nodes: a layer may stand in other models too.
+    nodes = [node for depth in part._nodes_by_depth.values() for node in depth if not node.is_input]
+    calls = collections.Counter(id(node.operation) for node in nodes)
+    readers = collections.Counter(id(tensor) for node in nodes for tensor in node.input_tensors)
+    readers.update(id(tensor) for tensor in part.outputs)
+    made_by = {id(tensor): node.operation for node in nodes for tensor in node.outputs}
     found = {}
-    for norm in part.layers:
-        if not isinstance(norm, layers.BatchNormalization) or len(norm._inbound_nodes) != 1:
+    for node in nodes:
+        norm = node.operation
+        if not isinstance(norm, layers.BatchNormalization) or calls[id(norm)] > 1:
             continue
-        before = norm.input._keras_history.operation
+        read = node.input_tensors[0]
+        before = made_by.get(id(read))
         linear = type(before) in FOLDABLE and before.activation is keras.activations.linear
-        # Used once: its own output is what the BatchNorm alone reads, and it is called once.
-        once = linear and len(before._inbound_nodes) == 1 and len(before._outbound_nodes) == 1
-        if once and before.output is not part.output and norm.axis in (-1, len(norm.input.shape) - 1):
+        if linear and calls[id(before)] == 1 and readers[id(read)] == 1 and norm.axis in (-1, read.ndim - 1):
             found[before.name] = norm
     return found
 

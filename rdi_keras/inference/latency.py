@@ -35,14 +35,14 @@ class LatencyTable:
         """Milliseconds of one batch, as the sum of its stages, each at the number of samples that reach it.
 
         Args:
-            exit_counts: int `[N]`, how many samples of the batch leave at each exit.
+            exit_counts: `[N]`, how many samples of the batch leave at each exit; may be means over batches.
 
         Between measured sizes, and from 0 to the smallest, a stage's time is interpolated.
         """
         reaching = np.cumsum(exit_counts[::-1])[::-1]
         total, before = 0.0, np.zeros(len(self.batch_sizes))
         for count, to_exit in zip(reaching, np.asarray(self.ms_to_exit), strict=True):
-            if count:
+            if count > 0:
                 total += float(np.interp(count, [0, *self.batch_sizes], [0, *(to_exit - before)]))
             before = to_exit
         return total

@@ -46,7 +46,7 @@ class OperatingPoint:
         accuracy: clean.
         worst_case: share that is right clean and on all the attacked images at hand. They were made against
             other choices, so that an attack on this one may find more.
-        cost: mean per sample, clean, in the unit of the costs given.
+        cost: mean per sample, clean, in the unit of the cost given.
         exit_shares: clean, in the order of `exits`.
     """
 
@@ -65,7 +65,7 @@ class OperatingPoint:
 def operating_points(
     clean: Views,
     attacked: Sequence[Views],
-    costs: Callable[[list[int]], ArrayLike],
+    cost: Callable[[list[int], np.ndarray], float],
     max_side_exits: int = 3,
     num_thresholds: int = 40,
 ) -> Iterator[OperatingPoint]:
@@ -74,7 +74,8 @@ def operating_points(
     Args:
         clean: of n held-out samples.
         attacked: of the first m of them, m ≤ n, as one attack or another changed them.
-        costs: maps exits (1-based, the last one included) to what leaving at each of them costs.
+        cost: mean per sample, from the exits (1-based, the last one included) and the share that leaves at
+            each.
         max_side_exits: how many to keep at most.
         num_thresholds: how many to try: quantiles of the entropies.
 
@@ -86,7 +87,6 @@ def operating_points(
     for count in range(min(max_side_exits, last - 1) + 1):
         for chosen in itertools.combinations(range(1, last), count):
             exits = [*chosen, last]
-            cost = np.asarray(costs(exits))
             for level in levels if chosen else [0.0]:
                 yield _judged(exits, np.full(count, level, np.float32), clean, attacked, cost)
 
@@ -113,17 +113,18 @@ def pareto_front(points: Sequence[OperatingPoint]) -> list[OperatingPoint]:
 
 
 def _judged(
-    exits: list[int], thresholds: np.ndarray, clean: Views, attacked: Sequence[Views], cost: np.ndarray
+    exits: list[int], thresholds: np.ndarray, clean: Views, attacked: Sequence[Views], cost: Callable
 ) -> OperatingPoint:
     places, right = clean.decided(exits, thresholds)
     robust = right[: len(attacked[0].correct)] if attacked else right
     for views in attacked:
         robust = robust & views.decided(exits, thresholds)[1]
+    shares = np.bincount(places, minlength=len(exits)) / len(places)
     return OperatingPoint(
         tuple(exits),
         tuple(map(float, thresholds)),
         float(right.mean()),
         float(robust.mean()),
-        float(cost[places].mean()),
-        tuple((np.bincount(places, minlength=len(exits)) / len(places)).tolist()),
+        float(cost(exits, shares)),
+        tuple(shares.tolist()),
     )

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from rdi_keras.data.folder import SUFFIXES, _read_image
+from rdi_keras.data.folder import SUFFIXES, read_image
 from rdi_keras.errors import InputError
 
 FOLDER_PREFIX = "folder:"
@@ -137,7 +137,7 @@ class FolderSource(_Lean):
                 yield Sample(name, None, label, f"cannot be read: {error.strerror}")
 
     def decode(self, sample: Sample) -> np.ndarray:
-        return _read_image(_NamedBytes(sample.key, sample.data), None)
+        return read_image(_NamedBytes(sample.key, sample.data), None)
 
     def resize(self, image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
         from PIL import Image
@@ -170,9 +170,9 @@ class TfdsSource(_Lean):
 
     @cached_property
     def _builder(self):
-        from rdi_keras.data.tfds import DATA_DIR_VARIABLE, _prepared_builder
+        from rdi_keras.data.tfds import DATA_DIR_VARIABLE, prepared_builder
 
-        return _prepared_builder(self.name, self.data_dir or os.environ.get(DATA_DIR_VARIABLE))
+        return prepared_builder(self.name, self.data_dir or os.environ.get(DATA_DIR_VARIABLE))
 
     def shards(self, size: int, limit: int | None) -> list[dict[str, Any]]:
         total = self._builder.info.splits[self.split].num_examples

@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import ArrayLike
 
-from rdi_keras.checks import check_sample_thresholds
+from rdi_keras.checks import check_budget, check_sample_thresholds
 from rdi_keras.errors import InputError, ServerError
 from rdi_keras.names import (
     ADAPTIVE,
@@ -25,7 +25,7 @@ from rdi_keras.names import (
     WITH_BUDGET,
     exit_names,
 )
-from rdi_keras.serving.client_inputs import check_budget, check_inputs
+from rdi_keras.serving.client_inputs import check_inputs
 from rdi_keras.serving.predictor import Prediction
 from rdi_keras.serving.transports import CallFailed, GrpcTransport, RestTransport, Signature, VersionState
 
@@ -184,7 +184,18 @@ class Client:
         """Outputs by name, and the version that answered, `[B]`."""
         if batch_size < 1:
             raise InputError(f"batch_size must be at least 1. Received: {batch_size}")
-        signature, arrays = self._accepted(name, lambda each: (each, check_inputs(name, each, inputs)))
+        for _ in range(2):  # A newer version may give something else than the one that was asked for this.
+            signature, arrays = self._accepted(name, lambda each: (each, check_inputs(name, each, inputs)))
+            batches, versions = self._batches(name, signature, arrays, batch_size)
+            if all(_fits(each, signature) for each in batches):
+                joined = {key: np.concatenate([each[key] for each in batches]) for key in signature.outputs}
+                return joined, np.concatenate(versions)
+            self.signatures()
+        raise ServerError(f"{self._who()} changed while it was asked. Ask again")
+
+    def _batches(
+        self, name: str, signature: Signature, arrays: dict[str, np.ndarray], batch_size: int
+    ) -> tuple[list[dict[str, np.ndarray]], list[np.ndarray]]:
         number = len(next(iter(arrays.values())))
         # No image needs no answer, only its shapes; servers refuse empty batches.
         batches = [{key: _no_rows(spec) for key, spec in signature.outputs.items()}]
@@ -196,8 +207,7 @@ class Client:
             )
             batches.append(outputs)
             versions.append(np.full(min(batch_size, number - start), version, np.int64))
-        joined = {key: np.concatenate([each[key] for each in batches]) for key in signature.outputs}
-        return joined, np.concatenate(versions)
+        return batches, versions
 
     def _accepted(self, name: str, check: Callable[[Signature], object]):
         """What `check` makes of the signature; a refusal stands only against what is served now."""
@@ -266,6 +276,12 @@ class Client:
     def _who(self) -> str:
         version = "" if self.version is None else f", version {self.version},"
         return f"Model {self.model!r}{version} at {self.address}"
+
+
+def _fits(outputs: dict[str, np.ndarray], signature: Signature) -> bool:
+    return set(outputs) == set(signature.outputs) and all(
+        spec.shape[1:].is_compatible_with(outputs[key].shape[1:]) for key, spec in signature.outputs.items()
+    )
 
 
 def _no_rows(spec: tf.TensorSpec) -> np.ndarray:

@@ -1,5 +1,6 @@
 """What a client checks before it sends anything: the fit of inputs to what a signature takes."""
 
+import io
 from collections.abc import Sequence
 
 import numpy as np
@@ -10,6 +11,8 @@ from rdi_keras.checks import check_images
 from rdi_keras.errors import InputError
 from rdi_keras.names import IMAGE_BYTES, IMAGES
 from rdi_keras.serving.transports import Signature
+
+MAX_PIXELS = 50_000_000
 
 
 def check_inputs(name: str, signature: Signature, inputs: dict[str, ArrayLike]) -> dict[str, np.ndarray]:
@@ -35,21 +38,6 @@ def check_inputs(name: str, signature: Signature, inputs: dict[str, ArrayLike]) 
     return arrays
 
 
-def check_budget(budget: ArrayLike, number: int) -> np.ndarray:
-    """Returns fractions of the backbone's multiply-accumulates, float32 `[number]`.
-
-    Raises:
-        InputError: if it is neither one number nor one per image.
-    """
-    values = np.asarray(budget, np.float32)
-    if values.shape not in ((), (number,)) or np.isnan(values).any():
-        raise InputError(
-            f"A budget is one fraction of the backbone's MACs, or {number}, one per image. Received: "
-            f"shape {values.shape}, values {values.ravel()[:5].tolist()}"
-        )
-    return np.array(np.broadcast_to(values, number))
-
-
 def _check_input(key: str, spec: tf.TensorSpec, value: ArrayLike) -> np.ndarray:
     if key == IMAGES:
         return check_images(value, spec.shape[1:])
@@ -66,12 +54,31 @@ def _check_input(key: str, spec: tf.TensorSpec, value: ArrayLike) -> np.ndarray:
 
 def _check_files(files: Sequence[bytes]) -> np.ndarray:
     files = [files] if isinstance(files, str | bytes) else list(files)
-    wrong = next((each for each in files if not isinstance(each, bytes) or not each), None)
-    if wrong is not None:
-        raise InputError(
-            "Files must be the contents of PNG or JPEG files, as bytes. Received: "
-            f"{wrong!r:.40}. Read them with Path(...).read_bytes()"
-        )
+    for position, file in enumerate(files):
+        if reason := _unreadable(file):
+            raise InputError(
+                "Files must be the contents of PNG or JPEG files, as bytes, of at most "
+                f"{MAX_PIXELS:,} pixels. File {position} of {len(files)} is {reason}. Read files with "
+                "Path(...).read_bytes()"
+            )
     array = np.empty(len(files), object)
     array[:] = files
     return array
+
+
+def _unreadable(file: object) -> str | None:
+    """Why a server would refuse the file, or `None`: one bad file fails the batch that it is in."""
+    from PIL import Image
+
+    if not isinstance(file, bytes) or not file:
+        return f"{file!r:.40}"
+    try:
+        with Image.open(io.BytesIO(file), formats=["PNG", "JPEG"]) as image:
+            if image.width * image.height > MAX_PIXELS:  # Decoded at full size before it is resized.
+                return f"{image.width}×{image.height} pixels large"
+            image.verify()  # Finds damaged PNG files, and closes them.
+        with Image.open(io.BytesIO(file)) as image:
+            image.load()  # Finds truncated JPEG files.
+    except Exception as error:  # Pillow passes on whatever its decoders raise.
+        return f"damaged or of another kind ({error})"
+    return None

@@ -1,6 +1,7 @@
 """What executes a model for a `Predictor`: Keras, a SavedModel, or ONNX Runtime."""
 
 import functools
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
@@ -50,7 +51,8 @@ class KerasEngine:
         )
 
     def adaptive(self, images: np.ndarray, thresholds: np.ndarray) -> dict:
-        return self._adaptive(tf.constant(images), tf.constant(thresholds))
+        found = self._adaptive(tf.constant(images), tf.constant(thresholds))
+        return {name: value.numpy() for name, value in found.items()}
 
     def logits(self, images: tf.Tensor, up_to: int) -> list[tf.Tensor]:
         return self.model.logits(images, up_to)
@@ -108,7 +110,7 @@ class OnnxEngine:
     def __init__(self, graph: str | bytes, whole: Callable[[], Engine], num_threads: int | None = None):
         runtime = import_onnxruntime()
         options = runtime.SessionOptions()
-        options.intra_op_num_threads = num_threads or 0
+        options.intra_op_num_threads = num_threads or available_cores()
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.log_severity_level = 3
         try:
@@ -129,6 +131,23 @@ class OnnxEngine:
 
     def logits(self, images: tf.Tensor, up_to: int) -> list[tf.Tensor]:
         return self._whole().logits(images, up_to)
+
+
+def check_threads(engine: str, num_threads: int | None) -> None:
+    """Raises `InputError` if an engine cannot have this number of threads."""
+    if num_threads is not None and (engine != ONNXRUNTIME or num_threads < 1):
+        raise InputError(
+            f"num_threads must be at least 1, and is for the engine {ONNXRUNTIME!r}. Received: {num_threads} "
+            f"for {engine!r}. TensorFlow's are set by TF_NUM_INTRAOP_THREADS"
+        )
+
+
+def available_cores() -> int:
+    """How many cores this process may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # Where the system has no such notion.
+        return os.cpu_count() or 1
 
 
 def import_onnxruntime():

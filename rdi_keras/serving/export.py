@@ -4,6 +4,7 @@ import contextlib
 import errno
 import shutil
 import tempfile
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -58,8 +59,8 @@ def export_saved_model(
         folder: `saved_models/<name>`.
         report_files: copied beside it.
         fold: whether to fold BatchNorms into the layers before them.
-        weights: `float32`, or `float16`, which halves the SavedModel and rounds its weights; computing stays
-            float32.
+        weights: `float32`, or `float16`, which rounds the weights and halves `saved_model.pb`; computing
+            stays float32.
 
     Returns:
         The version's folder.
@@ -70,15 +71,30 @@ def export_saved_model(
     if weights not in (FLOAT32, FLOAT16):
         raise InputError(f"Unknown kind of weights {weights!r}. Allowed: {FLOAT32}, {FLOAT16}")
     served = fold_batch_norm(model) if fold else model
+    if weights == FLOAT16:
+        served = _rounded(served)
     with _written_aside(folder) as aside:
         _write_signatures(served, metadata, weights, aside)
-        (aside / ONNX_FILE).write_bytes(adaptive_onnx(served).SerializeToString())
+        try:
+            (aside / ONNX_FILE).write_bytes(adaptive_onnx(served).SerializeToString())
+        except InputError as error:  # TensorFlow runs the model all the same.
+            warnings.warn(f"Exported without {ONNX_FILE}. {error}", stacklevel=2)
         metadata.write(aside)
         write_warmup_requests(aside, metadata)
         for file in report_files:
             shutil.copy(file, aside)
         aside.chmod(0o755)  # mkdtemp's folders are closed to the server's user.
         return _rename_to_next_version(aside)
+
+
+def _rounded(model: MultiExitModel) -> MultiExitModel:
+    """A copy whose weights are numbers that float16 holds; thresholds stay as they are."""
+    copy = type(model).from_config(model.get_config())
+    copy.set_weights(model.get_weights())
+    for variable in copy.variables:
+        if variable is not copy.thresholds and variable.dtype == "float32":
+            variable.assign(variable.numpy().astype(np.float16).astype(np.float32))
+    return copy
 
 
 def _write_signatures(model: MultiExitModel, metadata: Metadata, weights: str, folder: Path) -> None:

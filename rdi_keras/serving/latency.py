@@ -1,17 +1,25 @@
 """Measures how long leaving at each exit takes on this machine."""
 
-import os
 import statistics
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
 
 import numpy as np
+import tensorflow as tf
 
 from rdi_keras.errors import InputError
 from rdi_keras.inference import LatencyTable, fold_batch_norm
 from rdi_keras.models import MultiExitModel
-from rdi_keras.serving.engines import ONNXRUNTIME, TENSORFLOW, Engine, KerasEngine, OnnxEngine
+from rdi_keras.serving.engines import (
+    ONNXRUNTIME,
+    TENSORFLOW,
+    Engine,
+    KerasEngine,
+    OnnxEngine,
+    available_cores,
+    check_threads,
+)
 
 MIN_ROUNDS = 3
 
@@ -27,6 +35,8 @@ def open_engine(model: MultiExitModel, engine: str, num_threads: int | None = No
     Raises:
         InputError: if there is no such engine.
     """
+    if engine in (ONNXRUNTIME, TENSORFLOW):
+        check_threads(engine, num_threads)
     folded = fold_batch_norm(model)
     if engine == TENSORFLOW:
         return KerasEngine(folded)
@@ -67,7 +77,10 @@ def measure_latency(
         ways.append(partial(plain.adaptive, batch, leaving_at(1, 1, size)))
         columns.append(median_ms(ways, seconds))
     *to_exit, ms_plain = zip(*columns, strict=True)
-    threads = num_threads or os.cpu_count() or 1
+    if engine == TENSORFLOW:
+        threads = tf.config.threading.get_intra_op_parallelism_threads() or available_cores()
+    else:
+        threads = num_threads or available_cores()
     return LatencyTable(engine, threads, list(batch_sizes), [list(each) for each in to_exit], list(ms_plain))
 
 

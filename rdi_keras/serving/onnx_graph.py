@@ -11,6 +11,7 @@ import onnx
 import tensorflow as tf
 from onnx import TensorProto, helper, numpy_helper
 
+from rdi_keras.errors import InputError
 from rdi_keras.inference.cost import cost_table
 from rdi_keras.models import MultiExitModel
 from rdi_keras.names import IMAGES, THRESHOLDS
@@ -25,11 +26,22 @@ def adaptive_onnx(model: MultiExitModel) -> onnx.ModelProto:
     Args:
         model: the multi-exit model; fold its BatchNorms first (`fold_batch_norm`).
 
+    Raises:
+        InputError: if the converter cannot read one of the network's layers.
+
     Returns:
         A model with inputs `images` float32 `[B, H, W, C]` and `thresholds` float32 `[B, N-1]`, and outputs
-        `probabilities`, `label`, `exit`, `entropy` and `macs` as in `adaptive`. B is at least 1.
+        `probabilities`, `label`, `exit`, `entropy` and `macs` as in `adaptive`.
     """
-    parts = [_convert(model, number) for number in range(1, model.num_exits + 1)]
+    parts = []
+    for number in range(1, model.num_exits + 1):
+        try:
+            parts.append(_convert(model, number))
+        except Exception as error:  # The converter passes on whatever goes wrong in it.
+            raise InputError(
+                f"Segment {number} of this network cannot be converted to ONNX: "
+                f"{' '.join(str(error).split())}. Choose the engine 'tensorflow'"
+            ) from error
     top = _Nodes()
     top.node("Transpose", [IMAGES], ["features"], perm=[0, 3, 1, 2])
     logits, exits = _level(top, parts, 1, "features", THRESHOLDS)
@@ -179,6 +191,7 @@ def _convert(model: MultiExitModel, number: int) -> onnx.ModelProto:
         inputs_as_nchw=["features:0"] if len(segment.input_shape) == 4 else None,
         outputs_as_nchw=["Identity_1:0"] if maps else None,
     )
+    onnx.checker.check_model(converted)  # It hands on operations that ONNX does not have.
     return _with_fixed_reshapes(converted)
 
 

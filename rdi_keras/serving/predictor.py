@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import ArrayLike
 
-from rdi_keras.checks import check_images, check_sample_thresholds, check_thresholds
+from rdi_keras.checks import check_budget, check_images, check_sample_thresholds, check_thresholds
 from rdi_keras.errors import InputError
 from rdi_keras.metadata import Metadata
 from rdi_keras.names import exit_names
@@ -21,6 +21,7 @@ from rdi_keras.serving.engines import (
     KerasEngine,
     OnnxEngine,
     SavedModelEngine,
+    check_threads,
     import_onnxruntime,
 )
 from rdi_keras.serving.latency import open_engine
@@ -79,11 +80,6 @@ class Predictor:
     ):
         if engine not in ENGINES:
             raise InputError(f"Unknown engine {engine!r}. Allowed: {', '.join(ENGINES)}")
-        if num_threads is not None and (engine == TENSORFLOW or num_threads < 1):
-            raise InputError(
-                f"num_threads must be at least 1, and is for the engine {ONNXRUNTIME!r}. Received: "
-                f"{num_threads} for {engine!r}. TensorFlow's are set by TF_NUM_INTRAOP_THREADS"
-            )
         self.path = resolve_model_path(Path(path))
         self.metadata = Metadata.read(self.path)
         self.num_exits = self.metadata.num_exits
@@ -91,6 +87,7 @@ class Predictor:
         chosen = self.metadata.thresholds if thresholds is None else thresholds
         self.thresholds = check_thresholds(chosen, self.num_exits)
         self.engine = self._automatic() if engine == AUTO else engine
+        check_threads(self.engine, num_threads)
         self._engine = self._open(num_threads)
         self._check_metadata()
 
@@ -108,7 +105,8 @@ class Predictor:
             thresholds: entropies in nats for this call only, `[N-1]`, or `[B, N-1]` per sample.
             batch_size: how many images run at once.
             budget: instead, mean compute as a fraction of the backbone's MACs, one number or `[B]`; takes
-                the thresholds that met it on calibration data.
+                the thresholds that met it on calibration data. What is less than leaving at exit 1 costs
+                means leaving there.
 
         Raises:
             InputError: if images, thresholds or budget do not fit the model.
@@ -148,13 +146,7 @@ class Predictor:
                 f"The model {str(self.path)!r} holds no table of budgets. Train or import it again, or give "
                 "thresholds"
             )
-        budgets = np.asarray(budget, np.float32)
-        if budgets.shape not in ((), (count,)) or np.isnan(budgets).any():
-            raise InputError(
-                f"A budget is one fraction of the backbone's MACs, or {count}, one per image. Received: "
-                f"shape {budgets.shape}, values {budgets.ravel()[:5].tolist()}"
-            )
-        return table.thresholds_for(np.broadcast_to(budgets, count))
+        return table.thresholds_for(check_budget(budget, count))
 
     def _automatic(self) -> str:
         if not (self.path / ONNX_FILE).is_file():

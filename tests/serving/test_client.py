@@ -14,7 +14,8 @@ from PIL import Image
 import rdi_keras as rdi
 from rdi_keras.errors import InputError, ServerError
 from rdi_keras.inference import BudgetTable
-from rdi_keras.serving import export_saved_model
+from rdi_keras.runs import describe
+from rdi_keras.serving import client_inputs, export_saved_model
 from rdi_keras.serving.client import Client, VersionState
 from rdi_keras.serving.loopback import LoopbackServer
 from rdi_keras.serving.predictor import Prediction
@@ -150,9 +151,38 @@ def test_bad_limits_files_and_batches_are_refused(connect, images):
             client.predict_files(wrong)
 
 
-def test_what_only_the_server_can_refuse_is_an_input_error(connect):
+def test_a_bad_file_in_a_batch_is_named(connect, monkeypatch):
+    good = io.BytesIO()
+    Image.fromarray(np.zeros((9, 9), np.uint8)).save(good, "PNG")
+    client = connect()
+    for bad in (b"no image", good.getvalue()[:50]):
+        with pytest.raises(InputError, match="File 2 of 4 is damaged or of another kind"):
+            client.predict_files([good.getvalue(), good.getvalue(), bad, good.getvalue()])
+    monkeypatch.setattr(client_inputs, "MAX_PIXELS", 80)
+    with pytest.raises(InputError, match="at most 80 pixels. File 0 of 1 is 9×9 pixels large"):
+        client.predict_files([good.getvalue()])
+
+
+def test_what_only_the_server_can_refuse_is_an_input_error(connect, monkeypatch):
+    monkeypatch.setattr(client_inputs, "_unreadable", lambda file: None)
     with pytest.raises(InputError, match=r"'tiny' at 127.0.0.1:\d+ refused the request: .*"):
         connect().predict_files([b"no image"])
+
+
+def test_a_newer_version_with_fewer_exits_is_taken_as_it_is(model, metadata, images, tmp_path):
+    export_saved_model(model, metadata, tmp_path / "tiny")
+    with LoopbackServer(tmp_path / "tiny") as server, Client(server.address, "tiny") as client:
+        assert len(client.exits(images[:2])) == 3
+        smaller = model.keep_exits([1, 3])
+        facts = describe(smaller, metadata.class_names, "digits", "8/255", "digits")
+        export_saved_model(smaller, facts, tmp_path / "tiny")
+        deadline = time.monotonic() + 20
+        while client.predict(images[:1]).version[0] != 2 and time.monotonic() < deadline:
+            time.sleep(0.05)
+        found = client.exits(images[:2])
+    assert list(found) == ["exit_1", "exit_2"]
+    for logits, expected in zip(found.values(), smaller.logits(images[:2]), strict=True):
+        np.testing.assert_allclose(logits, expected, atol=1e-5)
 
 
 def test_unknown_signatures_and_inputs_are_refused(connect, images):

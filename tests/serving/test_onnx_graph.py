@@ -6,6 +6,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+import tensorflow as tf
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from keras import layers
@@ -13,6 +14,8 @@ from keras import layers
 from rdi_keras.errors import InputError
 from rdi_keras.inference import adaptive, entropy, fold_batch_norm
 from rdi_keras.models import Backbone, MultiExitModel, Stage, backbone
+from rdi_keras.runs import describe
+from rdi_keras.serving import Predictor, export_saved_model
 from rdi_keras.serving.engines import OnnxEngine
 from rdi_keras.serving.onnx_graph import adaptive_onnx
 
@@ -121,6 +124,25 @@ def test_the_graph_is_valid_and_names_its_signature():
     onnx.checker.check_model(graph, full_check=True)
     assert [each.name for each in graph.graph.input] == ["images", "thresholds"]
     assert [each.name for each in graph.graph.output] == ["probabilities", "label", "exit", "entropy", "macs"]
+
+
+@keras.saving.register_keras_serializable(package="tests")
+class Unconvertible(layers.Layer):
+    """A layer that ONNX has no operation for."""
+
+    def call(self, features):
+        return tf.math.special.bessel_i0(features)
+
+
+def test_a_network_that_cannot_be_converted_is_exported_for_tensorflow(tmp_path):
+    stage = Stage(Unconvertible(), lambda features: layers.Dense(2)(layers.Flatten()(features)))
+    model = MultiExitModel.from_backbone(Backbone("odd", (4, 4, 1), (stage,)))
+    with pytest.raises(InputError, match="Segment 1 of this network cannot be converted to ONNX.*tensorflow"):
+        adaptive_onnx(model)
+    metadata = describe(model, ["a", "b"], "digits", "0.1", "odd")
+    with pytest.warns(UserWarning, match="Exported without adaptive.onnx"):
+        version = export_saved_model(model, metadata, tmp_path)
+    assert Predictor(version).engine == "tensorflow"
 
 
 def test_what_is_no_graph_is_refused():
