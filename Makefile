@@ -22,7 +22,7 @@ setup: .venv/.installed
 	@touch $@
 
 demo: .venv/.installed
-	@$(BIN)/python training/fit.py --name demo --overwrite true --evaluation.suite quick --evaluation.curve_samples 50
+	@$(BIN)/python training/fit.py --name demo --overwrite true --evaluation.suite quick --evaluation.curve_samples 20
 	@echo
 	@echo "Open the app:  make app   (or: $(BIN)/streamlit run app/main.py)"
 
