@@ -17,7 +17,12 @@ def check_images(images: np.ndarray, input_shape: Sequence[int] | None = None) -
     Raises:
         InputError: wrong rank or size, integers, not-a-number, or values outside [0, 1].
     """
-    images = np.asarray(images)
+    try:
+        images = np.asarray(images)
+    except ValueError:
+        raise InputError(
+            "Images must be one array of images of one size. Received: images of several sizes. Resize them"
+        ) from None
     expected = ("H", "W", "C") if input_shape is None else tuple(input_shape)
     if images.ndim != 4 or (input_shape is not None and images.shape[1:] != expected):
         raise InputError(

@@ -133,7 +133,7 @@ class Client:
         """
         if thresholds is not None and budget is not None:
             raise InputError("Give thresholds or a budget, not both. Received: both")
-        number = len(images) if np.ndim(images) else 0
+        number = len(images) if hasattr(images, "__len__") else 0
         if thresholds is not None:
             limits = self._accepted(
                 ALL_EXITS, lambda exits: check_sample_thresholds(thresholds, number, len(exits.outputs))

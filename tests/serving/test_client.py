@@ -134,6 +134,13 @@ def test_bad_images_never_leave_the_client(connect, bad, said):
             ask(bad)
 
 
+def test_images_of_several_sizes_are_refused(connect):
+    ragged = [np.zeros((8, 8, 1), np.float32), np.zeros((9, 9, 1), np.float32)]
+    for limits in ({}, {"thresholds": [0.1, 0.1]}, {"budget": 0.5}):
+        with pytest.raises(InputError, match="of one size. Received: images of several sizes"):
+            connect().predict(ragged, **limits)
+
+
 def test_bad_limits_files_and_batches_are_refused(connect, images):
     client = connect()
     with pytest.raises(InputError, match="takes 2 thresholds"):
