@@ -18,3 +18,7 @@ class ServerError(RuntimeError):
 
     The message names the address, what happened and what to do.
     """
+
+
+class StoppedError(RuntimeError):
+    """A signal asked for a stop, and what was done so far is saved; the argument is the signal."""

@@ -1,11 +1,14 @@
 """The run folder: where training leaves its model and everything that was measured of it."""
 
+import contextlib
 import datetime
+import fcntl
 import importlib
 import json
+import os
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -147,6 +150,26 @@ class RunFolder:
         make_folder(run.path)
         return run
 
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """A context in which no other process works in this folder; a process that dies leaves it open.
+
+        Raises:
+            InputError: if another one does.
+        """
+        make_folder(self.path)
+        handle = os.open(self.path, os.O_RDONLY)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise InputError(
+                f"Another process is working in {str(self.path)!r}. Wait until it ends, or name another run"
+            ) from None
+        else:
+            yield
+        finally:
+            os.close(handle)
+
     def _clear(self) -> None:
         # An overwrite that was cut short leaves the count of looks alone.
         contents = (
@@ -223,6 +246,11 @@ class RunFolder:
     def is_finished(self) -> bool:
         """Whether the folder holds a trained model."""
         return (self.path / METADATA_FILE).exists()
+
+    @property
+    def checkpoints_path(self) -> Path:
+        """Where training keeps what it would go on from, until it ends."""
+        return self.path / "checkpoints"
 
     @property
     def evaluation_path(self) -> Path:

@@ -12,9 +12,10 @@ from rdi_keras.attacks.leaving import (
     TargetedAt,
     TargetedExit,
 )
-from rdi_keras.attacks.losses import cross_entropy, dlr, margin
+from rdi_keras.attacks.losses import cross_entropy, divergence, dlr, margin
 from rdi_keras.attacks.objectives import (
     Average,
+    Divergence,
     Ensemble,
     MaxAverage,
     Objective,
@@ -25,17 +26,18 @@ from rdi_keras.attacks.objectives import (
     fooled,
 )
 from rdi_keras.attacks.registry import OBJECTIVES, objective
-from rdi_keras.attacks.slowdown import Slowdown
-from rdi_keras.attacks.solvers import PGD, REACH, GradientSolver, Solver, fgsm, mi_fgsm, pgd
+from rdi_keras.attacks.slowdown import Slowdown, WithSlowdown
+from rdi_keras.attacks.solvers import NFGSM, PGD, REACH, GradientSolver, Solver, fgsm, mi_fgsm, pgd
 from rdi_keras.attacks.square import Square
 from rdi_keras.attacks.wrm import WRM
 
 # Solvers by the names that a saved model's configuration holds.
-SOLVERS: dict[str, type[Solver]] = {each.__name__: each for each in (PGD, APGD, Square, WRM)}
+SOLVERS: dict[str, type[Solver]] = {each.__name__: each for each in (PGD, NFGSM, APGD, Square, WRM)}
 
 __all__ = [
     "APGD",
     "L2",
+    "NFGSM",
     "OBJECTIVES",
     "PGD",
     "REACH",
@@ -45,6 +47,7 @@ __all__ = [
     "Average",
     "Ball",
     "CompiledAttack",
+    "Divergence",
     "Ensemble",
     "ExitAware",
     "ExitNetwork",
@@ -65,7 +68,9 @@ __all__ = [
     "Targeted",
     "TargetedAt",
     "TargetedExit",
+    "WithSlowdown",
     "cross_entropy",
+    "divergence",
     "dlr",
     "fgsm",
     "fooled",

@@ -15,6 +15,9 @@ from rdi_keras.checks import check_images, check_labels, check_thresholds
 from rdi_keras.errors import InputError
 from rdi_keras.inference.policy import EntropyPolicy
 
+# What is kept of a run's iterates.
+BEST, LAST = "best", "last"
+
 
 class ExitNetwork(Protocol):
     """What an attack needs to know of a network: a `MultiExitModel` or a `Predictor`."""
@@ -35,6 +38,12 @@ class Attack:
     answer; then the one with the largest score of the objective. Without a policy the score alone
     decides, as in the paper's training.
 
+    Attributes:
+        objective: what is maximised.
+        solver: how.
+        keep: what of a run: `best`, or `last`, the last iterate, which takes fewer passes: for training.
+            With one run, that of a single part without restarts, it is the result whatever it scores.
+
     Example:
 
     >>> attack = Attack(objective("exit_aware"), pgd("8/255", num_steps=20))
@@ -43,6 +52,11 @@ class Attack:
 
     objective: Objective
     solver: Solver
+    keep: str = BEST
+
+    def __post_init__(self):
+        if self.keep not in (BEST, LAST):
+            raise InputError(f"An attack keeps {BEST!r} or {LAST!r}. Received: {self.keep!r}")
 
     def __str__(self):
         return f"{self.objective} {self.solver}"
@@ -86,10 +100,13 @@ class Attack:
         clean_logits = network.logits(images)
         # The clean image is a candidate too, so that an attack never mends what was wrong before.
         best, best_rank = images, self.rank(network, clean_logits, labels, policy)
-        for number, (part, _) in enumerate(self.runs(network)):
+        runs = self.runs(network)
+        for number, (part, _) in enumerate(runs):
             draw = batch_draw(fold_in(seed, number), tf.shape(images)[0])
             aim = part.aim(clean_logits[: part.depth(network.num_exits)], labels, draw)
             candidate = self.climb(network, part, self.solver, images, labels, aim, draw, policy)
+            if self.keep == LAST and len(runs) == 1:
+                return candidate
             rank = self.rank(network, network.logits(candidate), labels, policy)
             better = rank > best_rank
             best = tf.where(better[:, None, None, None], candidate, best)
@@ -105,7 +122,7 @@ class Attack:
             reached = self.objective.reached(logits, labels, policy, network.num_exits)
             return part.loss(logits, aim, policy), reached
 
-        return solver.run(value, images, draw)
+        return (solver.last if self.keep == LAST else solver.run)(value, images, draw)
 
     def rank(self, network, logits, labels, policy) -> tf.Tensor:
         """What candidates are compared by, from all exits' logits: float64 `[B]`."""

@@ -31,6 +31,12 @@ def dlr(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
     return margin(logits, labels) / (spread + 1e-12)
 
 
+def divergence(clean: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+    """The KL divergence of the answer in logits from the one in clean logits, both `[..., C]`, in nats."""
+    log_clean, log_changed = tf.nn.log_softmax(clean), tf.nn.log_softmax(logits)
+    return tf.reduce_sum(tf.exp(log_clean) * (log_clean - log_changed), axis=-1)
+
+
 def target_margin(logits: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:
     """How far the target class is above the best other class, in logits; above 0 it is the answer."""
     return -margin(logits, targets)

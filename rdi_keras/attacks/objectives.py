@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import tensorflow as tf
 
-from rdi_keras.attacks.losses import cross_entropy
+from rdi_keras.attacks.losses import cross_entropy, divergence
 from rdi_keras.attacks.randomness import Draw
 from rdi_keras.errors import InputError
 from rdi_keras.inference.policy import EntropyPolicy
@@ -71,9 +71,9 @@ class Part(Objective):
         return num_exits
 
     def aim(self, logits: list[tf.Tensor], labels: tf.Tensor, draw: Draw) -> tf.Tensor:
-        """What the loss refers to, chosen once on the clean image: integers, one row per sample.
+        """What the loss refers to, chosen once on the clean image: one row per sample.
 
-        The label, here; a class to be taken for, or an exit, elsewhere.
+        The label, here; a class to be taken for, an exit, or the clean image's logits, elsewhere.
         """
         return labels
 
@@ -184,6 +184,23 @@ class Targeted(Part):
 
     def __str__(self):
         return "targeted" if self.target is None else f"targeted({self.target})"
+
+
+@dataclass(frozen=True)
+class Divergence(Part):
+    """Maximise how far every exit's answer moves from its answer to the clean image: mean KL divergence.
+
+    Needs no label. Source: Zhang et al. (TRADES), ICML 2019 (arXiv:1901.08573), equation 5.
+    """
+
+    def aim(self, logits: list[tf.Tensor], labels: tf.Tensor, draw: Draw) -> tf.Tensor:
+        return tf.stack(logits, axis=1)
+
+    def loss(self, logits: list[tf.Tensor], aim: tf.Tensor, policy: EntropyPolicy | None) -> tf.Tensor:
+        return tf.reduce_mean(divergence(aim, tf.stack(logits, axis=1)), axis=1)
+
+    def __str__(self):
+        return "divergence"
 
 
 def wrong_class(logits: tf.Tensor, labels: tf.Tensor, rank: int) -> tf.Tensor:

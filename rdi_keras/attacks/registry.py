@@ -5,6 +5,7 @@ import re
 from rdi_keras.attacks.leaving import ExitAware, ForcedExit, MultiTargeted, SoftExit, TargetedExit
 from rdi_keras.attacks.objectives import (
     Average,
+    Divergence,
     Ensemble,
     MaxAverage,
     Objective,
@@ -12,7 +13,7 @@ from rdi_keras.attacks.objectives import (
     Single,
     Targeted,
 )
-from rdi_keras.attacks.slowdown import Slowdown
+from rdi_keras.attacks.slowdown import Slowdown, WithSlowdown
 from rdi_keras.errors import InputError
 
 OBJECTIVES = {
@@ -31,6 +32,7 @@ OBJECTIVES = {
         Targeted(),
         RandomExit(),
         Ensemble(),
+        Divergence(),
         Slowdown(),
         Slowdown(keep_label=True),
     )
@@ -52,10 +54,13 @@ def objective(name: str) -> Objective:
     """
     if name in OBJECTIVES:
         return OBJECTIVES[name]
+    if slowed := re.fullmatch(r"(.+)\+slowdown\((\d+\.?\d*)\)", name):
+        return WithSlowdown(objective(slowed[1]), float(slowed[2]))
     match = re.fullmatch(r"(\w+)\((\d{1,6})\)", name)
     if match and match[1] in WITH_NUMBER:
         make, what = WITH_NUMBER[match[1]]
         if int(match[2]) > 0 or what == "class":
             return make(int(match[2]))
     allowed = [*OBJECTIVES, *(f"{name}({what})" for name, (_, what) in WITH_NUMBER.items())]
+    allowed.append("one of these with +slowdown(weight)")
     raise InputError(f"Unknown attack objective {name!r}. Allowed: {', '.join(allowed)}")

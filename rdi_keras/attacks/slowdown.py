@@ -7,6 +7,7 @@ import tensorflow as tf
 from rdi_keras.attacks.leaving import ENOUGH, log_room
 from rdi_keras.attacks.losses import cross_entropy
 from rdi_keras.attacks.objectives import Objective, Part, fooled
+from rdi_keras.attacks.randomness import Draw
 from rdi_keras.inference.policy import EntropyPolicy
 
 
@@ -86,3 +87,50 @@ class Unsure(Part):
 
     def __str__(self):
         return "unsure"
+
+
+@dataclass(frozen=True)
+class WithSlowdown(Objective):
+    """An objective that, beside its own losses, pushes the exits before the one it aims at to be unsure.
+
+    For training: a model that has seen it lets fewer samples be slowed down.
+
+    Attributes:
+        objective: the other one.
+        weight: of the push.
+    """
+
+    objective: Objective
+    weight: float
+
+    def parts(self, num_exits: int, num_classes: int) -> list[Part]:
+        return [PartWithSlowdown(part, self.weight) for part in self.objective.parts(num_exits, num_classes)]
+
+    @property
+    def needs_policy(self) -> bool:
+        return self.objective.needs_policy
+
+    def __str__(self):
+        return f"{self.objective}+slowdown({self.weight:g})"
+
+
+@dataclass(frozen=True)
+class PartWithSlowdown(Part):
+    """A part of `WithSlowdown`; attributes likewise."""
+
+    part: Part
+    weight: float
+
+    @property
+    def needs_policy(self) -> bool:
+        return self.part.needs_policy
+
+    def depth(self, num_exits: int) -> int:
+        return self.part.depth(num_exits)
+
+    def aim(self, logits: list[tf.Tensor], labels: tf.Tensor, draw: Draw) -> tf.Tensor:
+        return self.part.aim(logits, labels, draw)
+
+    def loss(self, logits: list[tf.Tensor], aim: tf.Tensor, policy: EntropyPolicy | None) -> tf.Tensor:
+        own = self.part.loss(logits, aim, policy)
+        return own + self.weight * Uniform().loss(logits, aim, policy) if len(logits) > 1 else own

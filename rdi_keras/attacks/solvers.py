@@ -64,6 +64,10 @@ class Solver(ABC):
             Per sample the best point met, inside the ball and [0, 1].
         """
 
+    def last(self, value: Value, images: tf.Tensor, draw: Draw) -> tf.Tensor:
+        """As `run`, but where the solver can, the last point instead of the best: quicker, for training."""
+        return self.run(value, images, draw)
+
     @property
     @abstractmethod
     def passes(self) -> tuple[int, int]:
@@ -105,31 +109,40 @@ class GradientSolver(Solver):
         return loss
 
     def run(self, value: Value, images: tf.Tensor, draw: Draw) -> tf.Tensor:
-        def keep_better(best, best_rank, iterate, loss, reached):
+        def keep_better(kept, iterate, loss, reached):
+            best, best_rank = kept
             rank = rank_of(self.worth(loss, iterate, images), reached)
             better = rank > best_rank
             return tf.where(better[:, None, None, None], iterate, best), tf.where(better, rank, best_rank)
 
-        def body(number, iterate, memory, best, best_rank):
+        last, kept = self._walk(value, images, draw, (images, no_rank(images)), keep_better)
+        return keep_better(kept, last, *value(last))[0]
+
+    def last(self, value: Value, images: tf.Tensor, draw: Draw) -> tf.Tensor:
+        return self._walk(value, images, draw, (), lambda kept, *_: kept)[0]
+
+    def _walk(self, value: Value, images: tf.Tensor, draw: Draw, kept: Any, keep: Callable) -> tuple:
+        """The last iterate, and what `keep(kept, iterate, loss, reached)` made of those before it."""
+
+        def body(number, iterate, memory, kept):
             with tf.GradientTape(watch_accessed_variables=False) as tape:
                 tape.watch(iterate)
                 loss, reached = value(iterate)
             # A network that lets no gradient through, or none that is a number, is attacked all the same.
             gradient = tape.gradient(loss, iterate, unconnected_gradients="zero")
             gradient = tf.where(tf.math.is_finite(gradient), gradient, 0.0)
-            best, best_rank = keep_better(best, best_rank, iterate, loss, reached)
+            kept = keep(kept, iterate, loss, reached)
             iterate, memory = self.step(number, iterate, loss, gradient, images, memory)
-            return number + 1, iterate, memory, best, best_rank
+            return number + 1, iterate, memory, kept
 
         first = self.start(images, draw)
-        _, last, _, best, best_rank = tf.while_loop(
+        _, last, _, kept = tf.while_loop(
             lambda number, *_: number < self.num_steps,
             body,
-            (tf.constant(0), first, self.memory(first), first, no_rank(images)),
+            (tf.constant(0), first, self.memory(first), kept),
             parallel_iterations=1,
         )
-        best, _ = keep_better(best, best_rank, last, *value(last))
-        return best
+        return last, kept
 
     @property
     def passes(self) -> tuple[int, int]:
@@ -200,6 +213,32 @@ def mi_fgsm(epsilon: float | str, num_steps: int = 10) -> PGD:
     """Momentum iterative FGSM from the image itself, μ = 1. Source: Dong et al., CVPR 2018, section 3."""
     radius = parse_epsilon(epsilon)
     return PGD(radius, num_steps, radius / num_steps, random_start=False, momentum=1.0)
+
+
+@dataclass(frozen=True)
+class NFGSM(GradientSolver):
+    """One full step from noise that may be wider than the ball, for training: what it finds may lie outside.
+
+    Source: de Jorge et al., NeurIPS 2022 (arXiv:2202.01181), section 4.
+
+    Attributes:
+        epsilon: length of the step, in pixel units.
+        noise: largest size of the noise, in units of epsilon.
+    """
+
+    epsilon: float
+    noise: float = 2.0
+    num_steps, restarts, norm, ball = 1, 1, "none", None
+
+    def __post_init__(self):
+        object.__setattr__(self, "epsilon", parse_epsilon(self.epsilon))
+
+    def start(self, images: tf.Tensor, draw: Draw) -> tf.Tensor:
+        noise = 2 * draw(images.shape[1:], 0) - 1
+        return tf.clip_by_value(images + self.noise * self.epsilon * noise, 0.0, 1.0)
+
+    def step(self, number, iterate, loss, gradient, images, memory):
+        return tf.clip_by_value(iterate + self.epsilon * tf.sign(gradient), 0.0, 1.0), memory
 
 
 def no_rank(images: tf.Tensor) -> tf.Tensor:

@@ -47,3 +47,13 @@ def export_run(run: RunFolder, folder: Path, fold: bool = True, weights: str = "
     names = [JSON_FILE, MARKDOWN_FILE, *figure_names(report)]
     files = [run.path / name for name in names if (run.path / name).exists()]
     return export_saved_model(run.load_model(), metadata, folder, files, fold, weights)
+
+
+def exported_version(run: RunFolder, folder: Path) -> Path | None:
+    """The newest version in a folder that holds this run's model, or `None`."""
+    from rdi_keras.metadata import Metadata
+
+    digest = Metadata.read(run.path).model_digest
+    versions = [each for each in folder.iterdir() if each.name.isdigit()] if folder.is_dir() else []
+    same = [each for each in versions if Metadata.read(each).model_digest == digest]
+    return max(same, key=lambda each: int(each.name), default=None)

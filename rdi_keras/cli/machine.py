@@ -14,9 +14,16 @@ if TYPE_CHECKING:  # Importing it for real loads TensorFlow.
 PACKAGES = ("tensorflow", "keras", "tensorflow-datasets", "numpy", "cleverhans")
 
 
-def prepare_devices() -> str:
-    """Turns memory growth on for every GPU and names what will compute."""
+def prepare_devices(deterministic: bool = False) -> str:
+    """Turns memory growth on for every GPU and names what will compute.
+
+    Args:
+        deterministic: whether operations must give the same bits every time; for the rest of the process.
+    """
     import tensorflow as tf
+
+    if deterministic:
+        tf.config.experimental.enable_op_determinism()
 
     gpus = tf.config.list_physical_devices("GPU")
     for gpu in gpus:

@@ -30,16 +30,28 @@ def config_parser(description: str) -> jsonargparse.ArgumentParser:
     return parser
 
 
-def parse_config(description: str, argv: Sequence[str] | None) -> Config | None:
+def parse_config(
+    description: str, argv: Sequence[str] | None, switches: dict[str, str] | None = None
+) -> tuple[Config, dict[str, bool]] | None:
     """Reads the command line; `None` if it only asked for the list of presets, now printed.
 
     A flag beats the YAML file, which beats the preset.
+
+    Args:
+        description: of the command.
+        argv: the command line; default: the process's.
+        switches: flags that are no fields, without a value, and their help.
+
+    Returns:
+        The configuration, and which switches were given.
 
     Raises:
         InputError: an unknown preset, flag or field, or a value of the wrong type.
     """
     argv = _files_first(sys.argv[1:] if argv is None else argv)
     parser = config_parser(description)
+    for name, help_text in (switches or {}).items():
+        parser.add_argument(f"--{name}", action="store_true", help=help_text)
     # Twice: the first time for the preset alone, which a flag or the YAML file may name.
     chosen = parse(parser, [each for each in argv if each.partition("=")[0] not in SHOW]).preset
     parser.set_defaults(_flat(dataclasses.asdict(preset(chosen))))
@@ -48,7 +60,8 @@ def parse_config(description: str, argv: Sequence[str] | None) -> Config | None:
         print(describe_presets())
         return None
     parsed.pop("config")
-    return Config(**vars(parser.instantiate_classes(parsed)))
+    given = {name: parsed.pop(name) for name in switches or {}}
+    return Config(**vars(parser.instantiate_classes(parsed))), given
 
 
 def _files_first(argv: Sequence[str]) -> list[str]:
@@ -115,12 +128,13 @@ def _flat(fields: dict, prefix: str = "") -> dict:
 def command(main: Callable[[Sequence[str] | None], None]) -> Callable:
     """Turns a command's function into one that returns an exit status.
 
-    Wrong input becomes one line on standard error and status 2; training that diverged status 1.
+    Wrong input becomes one line on standard error and status 2; training that diverged status 1. A stop that
+    was asked for is a word and status 0.
     """
     import functools
     import os
 
-    from rdi_keras.errors import TrainingDivergedError
+    from rdi_keras.errors import StoppedError, TrainingDivergedError
 
     @functools.wraps(main)
     def run(argv: Sequence[str] | None = None) -> int:
@@ -130,6 +144,8 @@ def command(main: Callable[[Sequence[str] | None], None]) -> Callable:
         except (InputError, TrainingDivergedError) as error:
             print("error:", " ".join(str(error).split()), file=sys.stderr)
             return 2 if isinstance(error, InputError) else 1
+        except StoppedError as stopped:
+            print(f"stopped by {stopped.args[0].name}; the same command with --resume goes on from here")
         return 0
 
     return run

@@ -1,14 +1,15 @@
 """From a split to shuffled, augmented batches."""
 
+import numpy as np
 import tensorflow as tf
 
 from rdi_keras.data.dataset import Split
 
 
-def training_batches(
-    split: Split, batch_size: int, seed: int, pad_crop: int = 0, flip: bool = False
-) -> tf.data.Dataset:
-    """Shuffled full batches `(images, labels)`; every epoch has an order of its own.
+class TrainingBatches:
+    """Shuffled full batches `(images, labels)`, epoch by epoch.
+
+    An epoch depends on the seed and its number alone, so that it can be entered at any batch.
 
     Args:
         split: the training data.
@@ -16,23 +17,56 @@ def training_batches(
         seed: of order and augmentation.
         pad_crop: zero pixels to pad on each side before a random crop to the old size.
         flip: whether to mirror at random, left to right.
-    """
-    height, width, channels = split.images.shape[1:]
+        replays: how often each batch comes in a row.
 
-    def augment(image: tf.Tensor, label: tf.Tensor, noise: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        if pad_crop:
-            pad = [[pad_crop, pad_crop], [pad_crop, pad_crop], [0, 0]]
-            image = tf.image.stateless_random_crop(tf.pad(image, pad), [height, width, channels], noise)
-        if flip:
+    Attributes:
+        steps: batches of an epoch, replays included.
+    """
+
+    def __init__(
+        self,
+        split: Split,
+        batch_size: int,
+        seed: int,
+        pad_crop: int = 0,
+        flip: bool = False,
+        replays: int = 1,
+    ):
+        self._images, self._labels = tf.constant(split.images), tf.constant(split.labels)
+        self._batch_size, self._seed, self._replays = batch_size, seed, replays
+        self._pad_crop, self._flip = pad_crop, flip
+        self._batches = max(len(split) // batch_size, 1)
+        self.steps = self._batches * replays
+
+    def epoch(self, number: int, first: int = 0) -> tf.data.Dataset:
+        """The batches of an epoch (from 0), from the one with index `first` on."""
+        order = np.random.default_rng([self._seed, number]).permutation(len(self._labels))
+        begun, replayed = divmod(first, self._replays)
+        order = order[begun * self._batch_size : self._batches * self._batch_size]
+        batches = tf.data.Dataset.from_tensor_slices(order)
+        if self._pad_crop or self._flip:
+            state = np.random.SeedSequence([self._seed, number]).generate_state(1)[0]
+            batches = batches.map(
+                lambda index: self._augmented(index, tf.stack([tf.constant(state, tf.int64), index])),
+                num_parallel_calls=tf.data.AUTOTUNE,
+            ).batch(self._batch_size)
+        else:
+            batches = batches.batch(self._batch_size).map(self._at)
+        if self._replays > 1:
+            batches = batches.flat_map(
+                lambda *batch: tf.data.Dataset.from_tensors(batch).repeat(self._replays)
+            ).skip(replayed)
+        return batches.prefetch(tf.data.AUTOTUNE)
+
+    def _at(self, index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        return tf.gather(self._images, index), tf.gather(self._labels, index)
+
+    def _augmented(self, index: tf.Tensor, noise: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        image, label = self._at(index)
+        shape = self._images.shape[1:]
+        if self._pad_crop:
+            pad = [[self._pad_crop, self._pad_crop]] * 2 + [[0, 0]]
+            image = tf.image.stateless_random_crop(tf.pad(image, pad), shape, noise)
+        if self._flip:
             image = tf.image.stateless_random_flip_left_right(image, noise + 1)
         return image, label
-
-    batches = tf.data.Dataset.from_tensor_slices((split.images, split.labels))
-    batches = batches.shuffle(len(split), seed=seed, reshuffle_each_iteration=True)
-    if pad_crop or flip:
-        noise = tf.data.Dataset.random(seed=seed, rerandomize_each_iteration=True).batch(2)
-        batches = tf.data.Dataset.zip((batches, noise)).map(
-            lambda sample, noise: augment(*sample, noise), num_parallel_calls=tf.data.AUTOTUNE
-        )
-    batches = batches.batch(batch_size, drop_remainder=len(split) >= batch_size)
-    return batches.prefetch(tf.data.AUTOTUNE)

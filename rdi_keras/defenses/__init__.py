@@ -1,6 +1,29 @@
 """Defences: losses over clean and attacked images, and the training step that uses them."""
 
-from rdi_keras.defenses.callbacks import CalibrateThresholds, StopOnDivergence
+from rdi_keras.defenses.callbacks import CalibrateThresholds, OverfittingProbe, StopOnDivergence
+from rdi_keras.defenses.losses import (
+    ExitTerm,
+    Mart,
+    Mix,
+    NeighbourDistillation,
+    OrthogonalDistillation,
+    RobustLoss,
+    Trades,
+)
+from rdi_keras.defenses.replay import CarriedPerturbation
 from rdi_keras.defenses.robust_model import RobustModel
 
-__all__ = ["CalibrateThresholds", "RobustModel", "StopOnDivergence"]
+__all__ = [
+    "CalibrateThresholds",
+    "CarriedPerturbation",
+    "ExitTerm",
+    "Mart",
+    "Mix",
+    "NeighbourDistillation",
+    "OrthogonalDistillation",
+    "OverfittingProbe",
+    "RobustLoss",
+    "RobustModel",
+    "StopOnDivergence",
+    "Trades",
+]

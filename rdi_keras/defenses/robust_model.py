@@ -8,7 +8,9 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from rdi_keras.attacks import PGD, SOLVERS, Attack, cross_entropy, objective
+from rdi_keras.attacks import SOLVERS, Attack, objective
+from rdi_keras.defenses.losses import LOSSES, TERMS, ExitTerm, Mix, RobustLoss
+from rdi_keras.defenses.replay import CarriedPerturbation
 from rdi_keras.errors import InputError
 from rdi_keras.inference.policy import EntropyPolicy
 from rdi_keras.models import MultiExitModel
@@ -19,8 +21,9 @@ from rdi_keras.names import exit_names
 class RobustModel(MultiExitModel):
     """A multi-exit model that trains against attacks on its own exits.
 
-    The loss is Σ_k w_k · [(1 − λ) · L_k(x) + λ · L_k(x_adv)] with cross-entropies L_k, where the
-    attack makes x_adv from the batch at every step. Source: Hu et al., ICLR 2020, section 3.3.
+    The loss is Σ_k w_k · L(z_k(x), z_k(x_adv), y) over the exits' logits z_k, where the attack makes x_adv
+    from the batch at every step, and terms between exits. With L = `Mix` it is that of Hu et al., ICLR 2020,
+    section 3.3.
 
     Example:
 
@@ -34,8 +37,10 @@ class RobustModel(MultiExitModel):
         self,
         optimizer: str | keras.optimizers.Optimizer = "adam",
         attack: Attack | None = None,
-        adversarial_weight: float = 0.5,
+        robust_loss: RobustLoss | None = None,
         exit_weights: Sequence[float] | None = None,
+        terms: Sequence[ExitTerm] = (),
+        carried: CarriedPerturbation | None = None,
         seed: int = 0,
         **kwargs: Any,
     ) -> None:
@@ -43,30 +48,30 @@ class RobustModel(MultiExitModel):
 
         Args:
             optimizer: a Keras optimizer or its name.
-            attack: makes x_adv; `None` only with an adversarial weight of 0.
-            adversarial_weight: λ, 0 to 1; with 0 no attack is run.
+            attack: makes x_adv; `None` only with a loss that needs none.
+            robust_loss: L; default `Mix(0.5)`.
             exit_weights: w, N numbers; default 1 for every exit.
-            seed: of the attack's random starts; a start depends on it and on the step only.
+            terms: losses between exits.
+            carried: Free-AT: what makes x_adv in training, where the attack then only serves to validate. It
+                is not saved with the model.
+            seed: of all that is drawn: a draw depends on it and on the step only.
             **kwargs: as for any Keras model (`jit_compile`, `run_eagerly`, …).
 
         Raises:
-            InputError: if λ is outside [0, 1], needs an attack that is not given, or the exit
-                weights are not N numbers, or a loss or metrics are given: the model has its own.
+            InputError: if the loss needs an attack that is not given, or the exit weights are not N numbers,
+                or a loss or metrics of Keras are given: the model has its own.
         """
         if own := {"loss", "loss_weights", "metrics", "weighted_metrics"} & {
             name for name, value in kwargs.items() if value is not None
         }:
             raise InputError(
                 f"A robust model has its own loss and metrics. Received: {', '.join(sorted(own))}. Give an "
-                "attack, its weight and exit weights instead"
+                "attack, a robust_loss and exit weights instead"
             )
+        robust_loss = Mix() if robust_loss is None else robust_loss
         exit_weights = list(exit_weights) if exit_weights else [1.0] * self.num_exits
-        if not 0 <= adversarial_weight <= 1:
-            raise InputError(
-                f"The adversarial weight must lie between 0 and 1. Received: {adversarial_weight}"
-            )
-        if adversarial_weight and attack is None:
-            raise InputError("An adversarial weight above 0 needs an attack. Received: none")
+        if attack is None and (robust_loss.needs_attack or terms or carried):
+            raise InputError("The loss, or a term between exits, needs an attack. Received: none")
         if len(exit_weights) != self.num_exits:
             raise InputError(
                 f"The model has {self.num_exits} exits and takes as many exit weights. Received: "
@@ -76,11 +81,13 @@ class RobustModel(MultiExitModel):
             attack.check_fits(self)
         super().compile(optimizer=optimizer, **kwargs)
         self.attack = attack
-        self.adversarial_weight = adversarial_weight
+        self.robust_loss = robust_loss
         self.exit_weights = exit_weights
+        self.terms = tuple(terms)
+        self.carried = carried
         self.seed = seed
         self._loss = keras.metrics.Mean(name="loss")
-        kinds = ["accuracy", "adversarial_accuracy"] if adversarial_weight else ["accuracy"]
+        kinds = ["accuracy", "adversarial_accuracy"] if self._attacks else ["accuracy"]
         self._accuracies = [
             [
                 keras.metrics.SparseCategoricalAccuracy(name=f"{name}_{kind}")
@@ -95,42 +102,54 @@ class RobustModel(MultiExitModel):
             return []
         return [self._loss, *itertools.chain.from_iterable(self._accuracies)]
 
+    @property
+    def _attacks(self) -> bool:
+        return self.robust_loss.needs_attack or bool(self.terms) or self.carried is not None
+
     def train_step(self, data: tuple) -> dict:
         images, labels, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-        views = self._views(images, labels, self.optimizer.iterations)
+        seed = self._seed_at(self.optimizer.iterations)
+        views = [images, self.carried.apply(images)] if self.carried else self._views(images, labels, seed)
         with tf.GradientTape() as tape:
+            tape.watch(views[1:] if self.carried else [])
             logits = [self.logits(view, training=True) for view in views]
-            loss = self._defense_loss(logits, labels, sample_weight)
-            scaled_loss = self.optimizer.scale_loss(loss)
-        gradients = tape.gradient(scaled_loss, self.trainable_weights)
+            loss = self._defense_loss(logits, labels, sample_weight, seed)
+            # Under tf.distribute gradients are summed over replicas.
+            scaled_loss = self.optimizer.scale_loss(loss / tf.distribute.get_strategy().num_replicas_in_sync)
+        gradients, uphill = tape.gradient(
+            scaled_loss, [self.trainable_weights, views[1:] if self.carried else []]
+        )
         self.optimizer.apply_gradients(zip(gradients, self.trainable_weights, strict=True))
+        if self.carried:
+            self.carried.climb(uphill[0])
         return self._update_metrics(loss, logits, labels)
 
     def test_step(self, data: tuple) -> dict:
         images, labels, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-        # The number of a step that training never takes, so that no start of training comes back.
-        views = self._views(images, labels, -1)
-        logits = [self.logits(view) for view in views]
-        return self._update_metrics(self._defense_loss(logits, labels, sample_weight), logits, labels)
+        seed = self._seed_at(-1)  # A step that training never takes: no start of training comes back.
+        logits = [self.logits(view) for view in self._views(images, labels, seed)]
+        return self._update_metrics(self._defense_loss(logits, labels, sample_weight, seed), logits, labels)
 
-    def _views(self, images, labels, step) -> list:
-        """The batch and, unless λ is 0, the same batch under attack."""
-        if not self.adversarial_weight:
+    def _seed_at(self, step) -> tf.Tensor:
+        return tf.stack([tf.constant(self.seed, tf.int64), tf.cast(step, tf.int64)])
+
+    def _views(self, images, labels, seed) -> list:
+        """The batch and, where the loss needs it, the same batch under attack."""
+        if not self._attacks:
             return [images]
         known = EntropyPolicy(self.thresholds) if self.attack.objective.needs_policy else None
-        seed = tf.stack([tf.constant(self.seed, tf.int64), tf.cast(step, tf.int64)])
         return [images, self.attack.perturb(self, images, labels, seed, known)]
 
-    def _defense_loss(self, logits: list[list], labels, sample_weight):
-        mix = [1 - self.adversarial_weight, self.adversarial_weight]
-        scale = 1.0 if sample_weight is None else tf.cast(sample_weight, tf.float32)
-        parts = [
-            view_weight * exit_weight * tf.reduce_mean(scale * cross_entropy(each, labels))
-            for view_weight, view in zip(mix, logits, strict=False)
-            if view_weight  # At λ = 1 the clean view is for the metrics alone.
-            for exit_weight, each in zip(self.exit_weights, view, strict=True)
+    def _defense_loss(self, logits: list[list], labels, sample_weight, seed):
+        clean, attacked = logits[0], logits[-1]
+        per_sample = [
+            weight * self.robust_loss(*views, labels)
+            for weight, *views in zip(self.exit_weights, clean, attacked, strict=True)
         ]
-        return tf.add_n([*parts, *self.losses])  # The layers' own: weight regularisation, say.
+        per_sample += [term(clean, attacked, labels, seed) for term in self.terms]
+        scale = 1.0 if sample_weight is None else tf.cast(sample_weight, tf.float32)
+        # The layers' own losses too: weight regularisation, say.
+        return tf.add_n([tf.reduce_mean(scale * each) for each in per_sample] + self.losses)
 
     def _update_metrics(self, loss, logits: list[list], labels) -> dict:
         self._loss.update_state(loss)
@@ -144,22 +163,38 @@ class RobustModel(MultiExitModel):
             return None
         attack = self.attack and {
             "objective": str(self.attack.objective),
-            "solver": {"name": type(self.attack.solver).__name__, **dataclasses.asdict(self.attack.solver)},
+            "solver": _named(self.attack.solver),
+            "keep": self.attack.keep,
         }
         return {
             "optimizer": keras.saving.serialize_keras_object(self.optimizer),
             "attack": attack,
-            "adversarial_weight": self.adversarial_weight,
+            "robust_loss": _named(self.robust_loss),
             "exit_weights": self.exit_weights,
+            "terms": [_named(term) for term in self.terms],
             "seed": self.seed,
         }
 
     def compile_from_config(self, config: dict) -> None:
         attack = config["attack"]
         if attack:
-            settings = dict(attack["solver"])
-            make = SOLVERS[settings.pop("name", PGD.__name__)]
-            attack = Attack(objective(attack["objective"]), make(**settings))
-        optimizer = keras.saving.deserialize_keras_object(config["optimizer"])
-        self.compile(**{**config, "optimizer": optimizer, "attack": attack})
+            solver = _made(attack["solver"], SOLVERS)
+            attack = Attack(objective(attack["objective"]), solver, attack["keep"])
+        self.compile(
+            keras.saving.deserialize_keras_object(config["optimizer"]),
+            attack,
+            _made(config["robust_loss"], LOSSES),
+            config["exit_weights"],
+            [_made(term, TERMS) for term in config["terms"]],
+            seed=config["seed"],
+        )
         self.optimizer.build(self.trainable_variables)
+
+
+def _named(settings: Any) -> dict:
+    return {"name": type(settings).__name__, **dataclasses.asdict(settings)}
+
+
+def _made(named: dict, classes: dict[str, type]) -> Any:
+    settings = dict(named)
+    return classes[settings.pop("name")](**settings)

@@ -49,19 +49,24 @@ class AttackConfig:
     """The attack that makes training images.
 
     Attributes:
-        objective: main, single(k), average, max_average, random_exit, exit_aware, or another one of
-            docs/attacks.md.
-        num_steps: gradient steps; 1 with random start is Fast-AT.
-        step_size: in pixel units, a number or a fraction such as 2/255; default: 2.5 · ε / num_steps.
+        objective: main, single(k), average, max_average, random_exit, exit_aware, divergence (of TRADES), or
+            another one of docs/attacks.md; "+slowdown(w)" after it also pushes side exits to be unsure.
+        solver: pgd, or n_fgsm (one step from noise wider than the ball).
+        num_steps: gradient steps of pgd; 1 with random start is Fast-AT.
+        step_size: in pixel units, a number or a fraction such as 2/255; default: 2.5 · ε / num_steps, and
+            1.25 · ε for one step.
         random_start: whether to start anywhere in the ball.
         restarts: how often to start anew, keeping the best.
+        keep: what becomes of an image: the best iterate, or the last one, which is quicker.
     """
 
     objective: str = "main"
+    solver: Literal["pgd", "n_fgsm"] = "pgd"
     num_steps: int = 10
     step_size: str | float | None = None
     random_start: bool = True
     restarts: int = 1
+    keep: Literal["best", "last"] = "best"
 
     def __post_init__(self):
         if self.step_size is not None:
@@ -74,27 +79,58 @@ class TrainingConfig:
 
     Attributes:
         attack: makes the adversarial half of every batch.
-        adversarial_weight: λ, the share of the adversarial loss, 0 to 1.
+        loss: of every exit: mix (the paper's), trades or mart.
+        adversarial_weight: λ of mix, the share of the adversarial loss, 0 to 1.
+        beta: of trades and mart: how much the clean and the attacked answer are to agree.
+        label_smoothing: the share of every label's weight that goes to all classes alike.
+        neighbour_weight: how much every exit under attack learns from its neighbours' clean answers.
+        orthogonal_weight: how much it learns from its own, each exit from other wrong classes.
         exit_weights: one weight per exit; default 1 each.
         epochs: passes over the training data.
         batch_size: samples per step.
+        replays: how often each batch is used in a row. Above 1 it is Free-AT: the perturbation is carried
+            from step to step by the gradients of training itself, and `attack` is not used.
         optimizer: adam or sgd (Nesterov momentum 0.9).
-        learning_rate: at its highest; it warms up over a tenth of the steps, then falls as a cosine.
+        learning_rate: at its highest.
+        schedule: of the learning rate: cosine (warms up over a tenth of the steps, then falls), one_cycle
+            (rises over 40 %, then falls, both straight) or step (a tenth of it after each milestone).
+        milestones: of step: fractions of all steps.
         weight_decay: decoupled, per step and unit of learning rate.
+        clip_norm: gradients are scaled down to this norm; default: not.
+        ema: momentum of a running mean of the weights, which becomes the model at the end; 0 for none.
         pad_crop: zero pixels to pad on each side before a random crop.
         flip: whether to mirror at random.
+        probe: whether to attack held-out images with PGD after every epoch, and to stop and go back to the
+            best epoch when the model has been overfitted to a weak training attack.
+        checkpoint_minutes: how often everything is written that `--resume` goes on from.
+        checkpoint_steps: the same, counted in steps; default: by minutes alone.
+        deterministic: whether the same run gives the same bits: slower on a GPU.
     """
 
     attack: AttackConfig = field(default_factory=AttackConfig)
+    loss: Literal["mix", "trades", "mart"] = "mix"
     adversarial_weight: float = 1.0
+    beta: float = 6.0
+    label_smoothing: float = 0.0
+    neighbour_weight: float = 0.0
+    orthogonal_weight: float = 0.0
     exit_weights: list[float] | None = None
     epochs: int = 40
     batch_size: int = 64
+    replays: int = 1
     optimizer: str = "adam"
     learning_rate: float = 1e-3
+    schedule: Literal["cosine", "one_cycle", "step"] = "cosine"
+    milestones: list[float] = field(default_factory=lambda: [0.5, 0.75])
     weight_decay: float = 0.0
+    clip_norm: float | None = None
+    ema: float = 0.0
     pad_crop: int = 0
     flip: bool = False
+    probe: bool = False
+    checkpoint_minutes: float = 5.0
+    checkpoint_steps: int | None = None
+    deterministic: bool = False
 
 
 @dataclass

@@ -52,7 +52,7 @@ def test_fit_leaves_the_run_folder_of_the_contract(finished):
     expected = {
         *("config.yaml", "environment.json", "metadata.json", "model.keras", "twin.keras"),
         *("history.csv", "twin_history.csv", "calibration.json", "test_evaluations.jsonl"),
-        *("report.json", "report.md", "accuracy.png", "exit_shares.png", "logs", "checkpoints"),
+        *("report.json", "report.md", "accuracy.png", "exit_shares.png", "logs"),
     }
     assert {each.name for each in run.iterdir()} == expected
     environment = json.loads((run / "environment.json").read_text())

@@ -17,7 +17,8 @@ from rdi_keras.presets import AttackConfig, CalibrationConfig, Config, DataConfi
 
 
 def parsed(*argv):
-    return parse_config("A command.", argv)
+    found = parse_config("A command.", argv)
+    return found and found[0]
 
 
 @pytest.fixture

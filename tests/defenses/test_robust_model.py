@@ -5,7 +5,7 @@ import tensorflow as tf
 from keras import layers
 
 from rdi_keras.attacks import APGD, PGD, Attack, objective
-from rdi_keras.defenses import CalibrateThresholds, RobustModel, StopOnDivergence
+from rdi_keras.defenses import CalibrateThresholds, Mix, RobustModel, StopOnDivergence
 from rdi_keras.errors import InputError, TrainingDivergedError
 from rdi_keras.models import Backbone, Stage
 
@@ -48,7 +48,7 @@ def test_fit_learns_and_reports_every_exit_clean_and_attacked(data):
 
 @pytest.mark.parametrize(("mix", "exit_weights"), [(0.5, None), (0.3, [0.5, 2.0]), (1.0, [1.0, 0.0])])
 def test_loss_is_the_weighted_sum_of_clean_and_adversarial_cross_entropy(data, mix, exit_weights):
-    model = build(adversarial_weight=mix, exit_weights=exit_weights)
+    model = build(robust_loss=Mix(mix), exit_weights=exit_weights)
     images, labels = data
     adversarial = ATTACK.perturb(
         model, tf.constant(images), tf.constant(labels), tf.constant([0, -1], tf.int64)
@@ -65,7 +65,7 @@ def test_loss_is_the_weighted_sum_of_clean_and_adversarial_cross_entropy(data, m
 
 
 def test_sample_weights_and_the_layers_own_losses_count(data):
-    model = build(attack=None, adversarial_weight=0)
+    model = build(attack=None, robust_loss=Mix(0))
     plain = model.evaluate(*data, batch_size=96, verbose=0, return_dict=True)["loss"]
     weighted = model.evaluate(
         *data, batch_size=96, sample_weight=np.full(96, 3.0), verbose=0, return_dict=True
@@ -76,7 +76,7 @@ def test_sample_weights_and_the_layers_own_losses_count(data):
         return layers.Dense(3, kernel_regularizer=keras.regularizers.L2(0.1))(layers.Flatten()(features))
 
     model = RobustModel.from_backbone(Backbone("own", (5, 5, 1), (Stage(layers.ReLU(), head),)))
-    model.compile("adam", adversarial_weight=0)
+    model.compile("adam", robust_loss=Mix(0))
     kernel = model.heads[0].layers[-1].kernel.numpy()
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     expected = float(loss(data[1], model.logits(data[0])[0])) + 0.1 * np.sum(kernel**2)
@@ -85,7 +85,7 @@ def test_sample_weights_and_the_layers_own_losses_count(data):
 
 
 def test_weight_zero_is_plain_training_without_an_attack(data):
-    model = build(attack=None, adversarial_weight=0)
+    model = build(attack=None, robust_loss=Mix(0))
     history = model.fit(*data, epochs=1, verbose=0).history
     assert set(history) == {"loss", "exit_1_accuracy", "exit_2_accuracy"}
 
@@ -160,7 +160,6 @@ def test_nan_stops_training_and_names_step_and_metric(data):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"adversarial_weight": 1.5}, "between 0 and 1. Received: 1.5"),
         ({"attack": None}, "needs an attack"),
         ({"loss": "mse", "metrics": ["acc"]}, "its own loss and metrics. Received: loss, metrics"),
         ({"exit_weights": [1.0]}, "2 exits and takes as many exit weights"),

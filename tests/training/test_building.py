@@ -11,6 +11,7 @@ from rdi_keras.errors import InputError
 from rdi_keras.inference import cost_table, entropy, exits_at
 from rdi_keras.names import exit_names
 from rdi_keras.presets import AttackConfig, CalibrationConfig, Config, DataConfig, preset
+from rdi_keras.training.optimizers import WARMUP_SHARE
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +108,7 @@ def test_learning_rate_warms_up_to_the_configured_rate_and_falls(dataset, optimi
     top = rates.argmax()
     assert rates[0] == pytest.approx(0.002)
     assert rates[top] == pytest.approx(0.02)
-    assert top == round(training.WARMUP_SHARE * num_steps)
+    assert top == round(WARMUP_SHARE * num_steps)
     assert (np.diff(rates[: top + 1]) > 0).all()
     assert (np.diff(rates[top:]) < 0).all()
     assert rates[-1] == pytest.approx(0.0002, rel=0.01)

@@ -1,0 +1,190 @@
+"""What an exit is trained for: losses of its clean and its attacked answers, and terms between exits."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import tensorflow as tf
+
+from rdi_keras.attacks import cross_entropy, divergence
+from rdi_keras.errors import InputError
+
+Logits = Sequence[tf.Tensor]
+# Keeps logarithms of probabilities near 0 finite.
+TINY = 1e-12
+
+
+class RobustLoss(ABC):
+    """The loss of one exit."""
+
+    @property
+    def needs_attack(self) -> bool:
+        """Whether attacked images are needed at all."""
+        return True
+
+    @abstractmethod
+    def __call__(self, clean: tf.Tensor, attacked: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+        """Per sample, `[B]`, from an exit's logits `[B, C]` of clean and attacked images."""
+
+
+@dataclass(frozen=True)
+class Mix(RobustLoss):
+    """(1 − λ) · cross-entropy, clean, + λ · cross-entropy, attacked. Source: Hu et al. 2020, section 3.3.
+
+    Attributes:
+        adversarial_weight: λ, 0 to 1; with 0 no attack is run.
+        label_smoothing: the share of a label's weight that goes to all classes alike.
+    """
+
+    adversarial_weight: float = 0.5
+    label_smoothing: float = 0.0
+
+    def __post_init__(self):
+        _check_fraction("The adversarial weight", self.adversarial_weight)
+        _check_fraction("Label smoothing", self.label_smoothing)
+
+    @property
+    def needs_attack(self) -> bool:
+        return self.adversarial_weight > 0
+
+    def __call__(self, clean: tf.Tensor, attacked: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+        views = zip((1 - self.adversarial_weight, self.adversarial_weight), (clean, attacked), strict=True)
+        # At λ = 1 the clean view is for the metrics alone, at 0 there is no other.
+        return tf.add_n(
+            [weight * smoothed(each, labels, self.label_smoothing) for weight, each in views if weight]
+        )
+
+
+@dataclass(frozen=True)
+class Trades(RobustLoss):
+    """Cross-entropy, clean, + β · KL(clean ‖ attacked). Source: Zhang et al., ICML 2019 (arXiv:1901.08573).
+
+    Attributes:
+        beta: β, what the paper calls 1/λ.
+        label_smoothing: as for `Mix`.
+    """
+
+    beta: float = 6.0
+    label_smoothing: float = 0.0
+
+    def __post_init__(self):
+        _check_at_least_0("beta", self.beta)
+        _check_fraction("Label smoothing", self.label_smoothing)
+
+    def __call__(self, clean: tf.Tensor, attacked: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+        return smoothed(clean, labels, self.label_smoothing) + self.beta * divergence(clean, attacked)
+
+
+@dataclass(frozen=True)
+class Mart(RobustLoss):
+    """Boosted cross-entropy, attacked, + β · KL(clean ‖ attacked) · (1 − p_y clean).
+
+    What is not answered rightly, even clean, counts more. Source: Wang et al. (MART), ICLR 2020.
+
+    Attributes:
+        beta: β; 5 or 6 in the paper.
+    """
+
+    beta: float = 6.0
+
+    def __post_init__(self):
+        _check_at_least_0("beta", self.beta)
+
+    def __call__(self, clean: tf.Tensor, attacked: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+        is_label = tf.one_hot(labels, clean.shape[-1])
+        probabilities = tf.nn.softmax(attacked)
+        rival = tf.reduce_max(probabilities * (1 - is_label), axis=-1)
+        boosted = cross_entropy(attacked, labels) - tf.math.log(1 - rival + TINY)
+        trust = tf.reduce_sum(tf.nn.softmax(clean) * is_label, axis=-1)
+        return boosted + self.beta * divergence(clean, attacked) * (1 - trust)
+
+
+class ExitTerm(ABC):
+    """A loss between the exits of one network: self-distillation. Teachers are constants."""
+
+    @abstractmethod
+    def __call__(self, clean: Logits, attacked: Logits, labels: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+        """Per sample, `[B]`, from the logits of every exit, clean and attacked.
+
+        Args:
+            clean: N times `[B, C]`.
+            attacked: likewise.
+            labels: integers `[B]`.
+            seed: integers `[2]`, of what is drawn.
+        """
+
+
+@dataclass(frozen=True)
+class NeighbourDistillation(ExitTerm):
+    """Every exit under attack learns the mean clean answer of itself and the exits next to it.
+
+    Source: Ham et al. (NEO-KD), NeurIPS 2023 (arXiv:2311.00428), section 3.2.
+
+    Attributes:
+        weight: of the term.
+    """
+
+    weight: float = 3.0
+
+    def __call__(self, clean: Logits, attacked: Logits, labels: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+        answers = [tf.nn.softmax(each) for each in clean]
+        return self.weight * tf.add_n(
+            [
+                _distilled(tf.add_n(near) / len(near), each)
+                for number, each in enumerate(attacked)
+                for near in [answers[max(number - 1, 0) : number + 2]]
+            ]
+        )
+
+
+@dataclass(frozen=True)
+class OrthogonalDistillation(ExitTerm):
+    """Every exit under attack learns its own clean answer, each only the label and wrong classes of its own.
+
+    At every step the wrong classes are dealt out to the exits anew, so that no two exits learn to be
+    mistaken in the same way, and an attack on one fools the others less. Source: as `NeighbourDistillation`.
+
+    Attributes:
+        weight: of the term.
+    """
+
+    weight: float = 1.0
+
+    def __call__(self, clean: Logits, attacked: Logits, labels: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+        num_classes = clean[0].shape[-1]
+        order = tf.random.experimental.stateless_shuffle(tf.range(num_classes), seed)
+        is_label = tf.one_hot(labels, num_classes)
+        terms = []
+        for number, (teacher, student) in enumerate(zip(clean, attacked, strict=True)):
+            own = tf.cast(order % len(clean) == number, tf.float32)
+            kept = tf.nn.softmax(teacher) * tf.maximum(own, is_label)
+            terms.append(_distilled(kept / (tf.reduce_sum(kept, axis=-1, keepdims=True) + TINY), student))
+        return self.weight * tf.add_n(terms)
+
+
+def smoothed(logits: tf.Tensor, labels: tf.Tensor, smoothing: float) -> tf.Tensor:
+    """Cross-entropy `[B]` with labels of which a share is spread over all classes."""
+    if not smoothing:
+        return cross_entropy(logits, labels)
+    spread = -tf.reduce_mean(tf.nn.log_softmax(logits), axis=-1)
+    return (1 - smoothing) * cross_entropy(logits, labels) + smoothing * spread
+
+
+def _distilled(teacher: tf.Tensor, student: tf.Tensor) -> tf.Tensor:
+    """Cross-entropy `[B]` of a student's logits with the teacher's probabilities, a constant."""
+    return tf.nn.softmax_cross_entropy_with_logits(tf.stop_gradient(teacher), student)
+
+
+def _check_fraction(what: str, value: float) -> None:
+    if not 0 <= value <= 1:
+        raise InputError(f"{what} must lie between 0 and 1. Received: {value}")
+
+
+def _check_at_least_0(what: str, value: float) -> None:
+    if not value >= 0:
+        raise InputError(f"{what} must be at least 0. Received: {value}")
+
+
+# By the names that a saved model's configuration holds.
+LOSSES = {each.__name__: each for each in (Mix, Trades, Mart)}
+TERMS = {each.__name__: each for each in (NeighbourDistillation, OrthogonalDistillation)}

@@ -1,0 +1,38 @@
+"""From a configuration to a trained, calibrated model, through interruptions."""
+
+from rdi_keras.training.building import (
+    build_attack,
+    build_loss,
+    build_model,
+    check_numbers,
+    load_data,
+    take_trunk,
+)
+from rdi_keras.training.calibrating import calibrate, calibrate_budgets, calibration_facts
+from rdi_keras.training.checkpoints import Checkpoints, Progress
+from rdi_keras.training.fitting import checkpoints_of, decisive_settings, fit_model
+from rdi_keras.training.loop import TrainingLoop
+from rdi_keras.training.optimizers import OPTIMIZERS, OneCycle, make_optimizer
+from rdi_keras.training.stopping import StopRequest
+
+__all__ = [
+    "OPTIMIZERS",
+    "Checkpoints",
+    "OneCycle",
+    "Progress",
+    "StopRequest",
+    "TrainingLoop",
+    "build_attack",
+    "build_loss",
+    "build_model",
+    "calibrate",
+    "calibrate_budgets",
+    "calibration_facts",
+    "check_numbers",
+    "checkpoints_of",
+    "decisive_settings",
+    "fit_model",
+    "load_data",
+    "make_optimizer",
+    "take_trunk",
+]

@@ -1,0 +1,193 @@
+"""From a configuration to data and a compiled model."""
+
+import itertools
+import math
+from collections.abc import Sequence
+from operator import attrgetter
+from pathlib import Path
+
+import keras
+
+from rdi_keras import data as data_sets
+from rdi_keras import models
+from rdi_keras.attacks import NFGSM, PGD, REACH, Attack, objective
+from rdi_keras.data import Dataset
+from rdi_keras.defenses import (
+    CarriedPerturbation,
+    ExitTerm,
+    Mart,
+    Mix,
+    NeighbourDistillation,
+    OrthogonalDistillation,
+    RobustLoss,
+    RobustModel,
+    Trades,
+)
+from rdi_keras.errors import InputError
+from rdi_keras.models import MultiExitModel
+from rdi_keras.names import parse_epsilon
+from rdi_keras.presets import AttackConfig, Config, TrainingConfig
+from rdi_keras.runs import MODEL_FILE, load_model
+from rdi_keras.training.optimizers import make_optimizer
+
+# What a configuration's numbers may be; None, where it is allowed, means "not given".
+RANGES = {
+    "seed": (0, 2**32 - 1),
+    "data.image_size": (1, math.inf),
+    "data.train_limit": (1, math.inf),
+    "training.epochs": (1, math.inf),
+    "training.batch_size": (1, math.inf),
+    "training.learning_rate": (1e-12, math.inf),
+    "training.weight_decay": (0, math.inf),
+    "training.pad_crop": (0, math.inf),
+    "training.replays": (1, math.inf),
+    "training.clip_norm": (1e-12, math.inf),
+    "training.neighbour_weight": (0, math.inf),
+    "training.orthogonal_weight": (0, math.inf),
+    "training.checkpoint_minutes": (0, math.inf),
+    "training.checkpoint_steps": (1, math.inf),
+    "evaluation.limit": (1, math.inf),
+    "evaluation.batch_size": (1, math.inf),
+    "evaluation.curve_samples": (0, math.inf),
+    "evaluation.opinion_samples": (1, math.inf),
+}
+# A single step goes a little further than the edge of the ball. Source: Wong et al., ICLR 2020.
+SINGLE_STEP = 1.25
+
+
+def check_numbers(config: Config) -> None:
+    """Raises `InputError` if a number in the configuration is out of its range."""
+    for name, (lowest, highest) in RANGES.items():
+        value = attrgetter(name)(config)
+        if value is not None and not lowest <= value <= highest:
+            upper = "" if highest == math.inf else f" and at most {highest}"
+            raise InputError(f"{name} must be at least {lowest}{upper}. Received: {value}")
+
+
+def load_data(config: Config) -> Dataset:
+    """The data set that the configuration names, once its numbers are checked.
+
+    Raises:
+        InputError: if it cannot be had, or a number is out of its range.
+    """
+    check_numbers(config)
+    wanted = config.data
+    dataset = data_sets.load(wanted.name, wanted.data_dir, wanted.image_size, wanted.calibration_pool)
+    return dataset.with_train_limit(wanted.train_limit)
+
+
+def build_attack(config: AttackConfig, epsilon: str) -> Attack:
+    """The training attack of a configuration."""
+    radius = parse_epsilon(epsilon)
+    if config.solver == "n_fgsm":
+        return Attack(objective(config.objective), NFGSM(radius), config.keep)
+    reach = REACH if config.num_steps > 1 else SINGLE_STEP
+    step_size = (
+        reach * radius / max(config.num_steps, 1)
+        if config.step_size is None
+        else parse_epsilon(config.step_size, "training.attack.step_size")
+    )
+    solver = PGD(radius, config.num_steps, step_size, config.random_start, config.restarts)
+    return Attack(objective(config.objective), solver, config.keep)
+
+
+def build_loss(config: TrainingConfig) -> RobustLoss:
+    """The loss of every exit."""
+    if config.loss == "trades":
+        return Trades(config.beta, config.label_smoothing)
+    if config.loss == "mart":
+        if config.label_smoothing:
+            raise InputError(
+                f"The loss mart takes no label smoothing. Received: {config.label_smoothing}. Choose mix "
+                "or trades"
+            )
+        return Mart(config.beta)
+    if config.loss != "mix":
+        raise InputError(f"Unknown loss {config.loss!r}. Allowed: mix, trades, mart")
+    return Mix(config.adversarial_weight, config.label_smoothing)
+
+
+def build_terms(config: TrainingConfig) -> list[ExitTerm]:
+    """The losses between exits."""
+    weights = {
+        NeighbourDistillation: config.neighbour_weight,
+        OrthogonalDistillation: config.orthogonal_weight,
+    }
+    return [term(weight) for term, weight in weights.items() if weight]
+
+
+def build_model(config: Config, dataset: Dataset, side_exits: bool = True) -> RobustModel:
+    """A compiled model with fresh weights from the configuration's seed.
+
+    Args:
+        config: the run's configuration.
+        dataset: gives the input shape, the classes and the number of steps.
+        side_exits: without them it is the twin, the same backbone with its last exit only.
+
+    Raises:
+        InputError: if a field has a value that is not allowed.
+    """
+    keras.utils.set_random_seed(config.seed)
+    wanted = config.model
+    backbone = models.backbone(
+        wanted.backbone,
+        dataset.input_shape,
+        dataset.num_classes,
+        exits_after=wanted.exits_after,
+        heads=wanted.heads,
+        width=wanted.width,
+    )
+    if not side_exits:
+        backbone = backbone.without_side_exits()
+    model = RobustModel.from_backbone(backbone)
+    if wanted.trunk is not None:
+        take_trunk(model, load_model(Path(wanted.trunk, MODEL_FILE)))
+    training = config.training
+    num_steps = max(len(dataset.train) // training.batch_size, 1) * training.replays * training.epochs
+    carried = None
+    if training.replays > 1:
+        batch_size = min(training.batch_size, len(dataset.train))
+        carried = CarriedPerturbation(config.epsilon, (batch_size, *dataset.input_shape))
+    model.compile(
+        make_optimizer(training, num_steps),
+        build_attack(training.attack, config.epsilon),
+        build_loss(training),
+        training.exit_weights if side_exits else None,
+        build_terms(training),
+        carried,
+        seed=config.seed,
+    )
+    return model
+
+
+def take_trunk(model: MultiExitModel, source: MultiExitModel) -> None:
+    """Copies another model's trunk and last exit, layer by layer, and freezes them.
+
+    Args:
+        model: gets the weights.
+        source: has the same backbone; its side exits may stand elsewhere.
+
+    Raises:
+        InputError: names the first layer that one of them lacks or has in another shape.
+    """
+    parts = [*model.segments, model.heads[-1]]
+    # In the order in which they run: not every layer has a name of its own.
+    theirs = _weighted([*source.segments, source.heads[-1]])
+    for layer, other in itertools.zip_longest(_weighted(parts), theirs):
+        shapes = [
+            [tuple(weight.shape) for weight in each.weights] if each is not None else "none"
+            for each in (layer, other)
+        ]
+        if shapes[0] != shapes[1]:
+            raise InputError(
+                f"The trunk to take over does not fit: layer {(layer or other).name!r} has weights of shape "
+                f"{shapes[0]} here and {shapes[1]} there. Choose the same backbone and data of the same shape"
+            )
+        layer.set_weights(other.get_weights())
+    for part in parts:
+        part.trainable = False
+
+
+def _weighted(parts: Sequence[keras.Model]) -> list[keras.Layer]:
+    flat = [layer for part in parts for layer in part._flatten_layers(include_self=False)]
+    return [layer for layer in flat if layer.weights and not isinstance(layer, keras.Model)]

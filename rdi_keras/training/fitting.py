@@ -1,0 +1,97 @@
+"""Fits a model as its configuration says."""
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import keras
+import tensorflow as tf
+
+from rdi_keras.attacks import Attack, CompiledAttack, objective, pgd
+from rdi_keras.data import Dataset
+from rdi_keras.data.pipeline import TrainingBatches
+from rdi_keras.defenses import CalibrateThresholds, OverfittingProbe, RobustModel, StopOnDivergence
+from rdi_keras.metadata import package_version
+from rdi_keras.presets import Config
+from rdi_keras.training.calibrating import calibrate
+from rdi_keras.training.checkpoints import Checkpoints
+from rdi_keras.training.loop import TrainingLoop
+from rdi_keras.training.stopping import StopRequest
+
+# Held-out samples that the progress of training is measured on.
+VALIDATION_SAMPLES = 1000
+PROBE_STEPS = 10
+
+
+def fit_model(
+    model: RobustModel,
+    config: Config,
+    dataset: Dataset,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+    checkpoints: Checkpoints | None = None,
+    stop: StopRequest | None = None,
+    on_epoch: Callable[[list[dict]], None] = lambda history: None,
+) -> list[dict]:
+    """Trains a compiled model and leaves it calibrated; validates on calibration data.
+
+    Arguments but the first three, and errors, are `TrainingLoop`'s.
+
+    Returns:
+        A row of logs per epoch.
+    """
+    training = config.training
+    batches = TrainingBatches(
+        dataset.train,
+        training.batch_size,
+        config.seed,
+        training.pad_crop,
+        training.flip,
+        training.replays,
+    )
+    held_out = dataset.calibration.first(VALIDATION_SAMPLES)
+    own = [CalibrateThresholds(lambda each: calibrate(each, dataset.calibration, config.calibration))]
+    if training.probe:
+        attack = Attack(objective("average"), pgd(config.epsilon, PROBE_STEPS))
+        own.append(OverfittingProbe(CompiledAttack(attack, model), held_out, config.seed))
+    own.append(StopOnDivergence())
+    loop = TrainingLoop(
+        model, batches, held_out, training.epochs, [*own, *callbacks], checkpoints, stop, on_epoch
+    )
+    return loop.run()
+
+
+def decisive_settings(config: Config) -> dict:
+    """The fields, by name, that decide which weights a training ends with."""
+    fields = asdict(config)
+    sections = ("data", "model", "training", "calibration")
+    settings = {name: fields[name] for name in ("seed", "epsilon", "twin")}
+    settings |= {
+        f"{section}.{name}": value for section in sections for name, value in fields[section].items()
+    }
+    indifferent = ("data.data_dir", "training.checkpoint_minutes", "training.checkpoint_steps")
+    return {name: value for name, value in settings.items() if name not in indifferent}
+
+
+def checkpoints_of(
+    config: Config, dataset: Dataset, folder: Path, part: str, say: Callable[[str], None] = print
+) -> Checkpoints:
+    """Where a training of this configuration on these data keeps its states.
+
+    Args:
+        config: says how often a state is written.
+        dataset: its training and calibration data are part of what a state must fit.
+        folder: of the states.
+        part: `model` or `twin`.
+        say: is told of what went wrong and did not stop training.
+    """
+    about = decisive_settings(config)
+    about |= {"software": [package_version(), tf.__version__, keras.__version__]}
+    digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
+    for split in (dataset.train, dataset.calibration):
+        digest.update(split.images.tobytes() + split.labels.tobytes())
+    training = config.training
+    return Checkpoints(
+        folder, part, digest.hexdigest(), training.checkpoint_minutes, training.checkpoint_steps, say
+    )
