@@ -6,23 +6,19 @@ from dataclasses import dataclass
 import numpy as np
 
 from rdi_keras import evaluation
-from rdi_keras.attacks import CompiledAttack
 from rdi_keras.data import Split
 from rdi_keras.errors import InputError
 from rdi_keras.evaluation.cascade import WORST_CASE
+from rdi_keras.evaluation.policy_attacks import PolicyAttacks
 from rdi_keras.inference import (
     LatencyTable,
     OperatingPoint,
     Views,
     cheapest,
     operating_points,
-    thresholds_for_shares,
 )
 from rdi_keras.models import MultiExitModel
 
-# Shares of samples that leave at each side exit, of those that reach it, in the policies whose attacks judge
-# the candidates: an attack on an eager network and one on a hesitant one find different images.
-ATTACKED_SHARES = (0.5, 0.15)
 TRIES = 12
 # Shares of samples are quotients: a loss of just the tolerance is allowed.
 ROUNDING = 1e-9
@@ -92,11 +88,8 @@ def choose_deployment(
         raise InputError(f"At least 1 sample must be attacked. Received: {num_attacked}")
     part = held_out.first(num_attacked)
     clean = Views.of(model.predict(held_out.images, batch_size=500, verbose=0).values(), held_out.labels)
-    attack = _QuickAttacks(model, part, epsilon, seed)
-    attacked = []
-    for share in ATTACKED_SHARES:
-        shares = [share * (1 - share) ** k for k in range(model.num_exits - 1)]
-        attacked += attack(thresholds_for_shares(clean.entropies, [*shares, 1 - sum(shares)]))
+    attack = PolicyAttacks(model, part, epsilon, seed)
+    attacked = attack.at_several(clean.entropies)
 
     def by_suite(point: OperatingPoint) -> tuple[MultiExitModel, float]:
         kept = model.keep_exits(point.exits)
@@ -138,24 +131,6 @@ def choose_deployment(
     else:
         say(f"none of {TRIES} choices stood; there may be others")
     return Deployment(points[0], whole, points, last_worst, last_worst, refused)
-
-
-class _QuickAttacks:
-    """The `quick` list and `main` on the whole network, with the policy of any choice."""
-
-    def __init__(self, model: MultiExitModel, part: Split, epsilon: float, seed: int):
-        entries = [*evaluation.suite("quick", epsilon), evaluation.suite("standard", epsilon)[0]]
-        loops: dict = {}
-        self._attacks = [CompiledAttack(entry.attack, model, loops) for entry in entries]
-        self._model, self._part, self._seed = model, part, seed
-
-    def __call__(self, thresholds: np.ndarray) -> list[Views]:
-        part, samples = self._part, np.arange(len(self._part))
-        found = []
-        for number, attack in enumerate(self._attacks):
-            images = attack(part.images, part.labels, thresholds, (self._seed, number), samples)
-            found.append(Views.of(self._model.logits(images), part.labels))
-        return found
 
 
 def _of_all_exits(point: OperatingPoint, num_exits: int) -> np.ndarray:

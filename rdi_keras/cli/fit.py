@@ -29,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         fit(config, switches["resume"])
 
 
-def fit(config: Config, resume: bool = False) -> Path:
+def fit(config: Config, resume: bool = False, export: bool = True) -> Path:
     """Trains, evaluates and exports; returns the folder of the exported version, or the run's.
 
     Everything that a configuration can get wrong is found before the run folder is written.
@@ -37,6 +37,7 @@ def fit(config: Config, resume: bool = False) -> Path:
     Args:
         config: of the run.
         resume: whether to go on with a run of this name, if there is one.
+        export: whether to export what was measured on the test part.
 
     Raises:
         InputError: if the configuration is wrong, or another process works in the run folder.
@@ -78,7 +79,7 @@ def fit(config: Config, resume: bool = False) -> Path:
             console.print("training is finished already")
         else:
             _train(run, model, config, dataset, stop, console)
-        result = _measure_and_export(run, config, dataset, console)
+        result = _measure_and_export(run, config, dataset, console, export)
     console.print(f"took: {time.monotonic() - start:.0f} s")
     return result
 
@@ -99,7 +100,7 @@ def _train(run, model, config, dataset, stop, console) -> None:
     import keras
 
     from rdi_keras.runs import HISTORY_FILE, TWIN_FILE, TWIN_HISTORY_FILE
-    from rdi_keras.training import build_model, calibrate, calibrate_budgets, checkpoints_of, fit_model
+    from rdi_keras.training import build_model, checkpoints_of, fit_model
 
     def fitted(network, part: str, history_file: str):
         checkpoints = checkpoints_of(config, dataset, run.checkpoints_path, part, console.print)
@@ -123,15 +124,35 @@ def _train(run, model, config, dataset, stop, console) -> None:
         else:  # A frozen network has nothing to train without its side heads.
             twin = model.keep_exits([model.num_exits])
         twin.save(run.path / TWIN_FILE)
-    calibration = calibrate(model, dataset.calibration, config.calibration)
-    run.finish(model, config, dataset, calibration, calibrate_budgets(model, dataset.calibration))
+    calibration, budgets = _calibrated(model, config, dataset.calibration, console)
+    run.finish(model, config, dataset, calibration, budgets)
     for each in states:
         each.clear()
     with contextlib.suppress(OSError):  # Someone else's file may lie there.
         run.checkpoints_path.rmdir()
 
 
-def _measure_and_export(run, config, dataset, console) -> Path:
+def _calibrated(model, config, held_out, console) -> tuple:
+    """Sets the final thresholds; gives the facts, and the table of thresholds by budget."""
+    from rdi_keras.names import parse_epsilon
+    from rdi_keras.training import calibrate, calibrate_budgets, calibrate_robustly, robust_budget_table
+
+    wanted = config.calibration
+    if not wanted.attacked or model.num_exits == 1:
+        return calibrate(model, held_out, wanted), calibrate_budgets(model, held_out)
+    facts = calibrate_robustly(
+        model,
+        held_out,
+        parse_epsilon(config.epsilon),
+        wanted.budget,
+        wanted.attacked,
+        config.seed,
+        console.print,
+    )
+    return facts, robust_budget_table(facts["front"])
+
+
+def _measure_and_export(run, config, dataset, console, export: bool) -> Path:
     from rdi_keras.cli.evaluate import evaluate_run
     from rdi_keras.cli.export import export_run, exported_version
     from rdi_keras.evaluation import JSON_FILE
@@ -139,6 +160,8 @@ def _measure_and_export(run, config, dataset, console) -> Path:
     # A report that is there is this model's: measuring again would be another look at the test part.
     if not (run.path / JSON_FILE).exists():
         evaluate_run(run, config, dataset)
+    if not export:
+        return run.path
     if config.evaluation.part != "test":
         console.print(f"run: {run.path}\nNot exported: that takes a report on the test part")
         return run.path

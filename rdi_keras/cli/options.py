@@ -31,8 +31,11 @@ def config_parser(description: str) -> jsonargparse.ArgumentParser:
 
 
 def parse_config(
-    description: str, argv: Sequence[str] | None, switches: dict[str, str] | None = None
-) -> tuple[Config, dict[str, bool]] | None:
+    description: str,
+    argv: Sequence[str] | None,
+    switches: dict[str, str] | None = None,
+    options: dict[str, tuple[str, str]] | None = None,
+) -> tuple[Config, dict[str, bool | str]] | None:
     """Reads the command line; `None` if it only asked for the list of presets, now printed.
 
     A flag beats the YAML file, which beats the preset.
@@ -41,9 +44,10 @@ def parse_config(
         description: of the command.
         argv: the command line; default: the process's.
         switches: flags that are no fields, without a value, and their help.
+        options: flags that are no fields, with a text for a value: default and help.
 
     Returns:
-        The configuration, and which switches were given.
+        The configuration, and what was given of switches and options.
 
     Raises:
         InputError: an unknown preset, flag or field, or a value of the wrong type.
@@ -52,6 +56,8 @@ def parse_config(
     parser = config_parser(description)
     for name, help_text in (switches or {}).items():
         parser.add_argument(f"--{name}", action="store_true", help=help_text)
+    for name, (default, help_text) in (options or {}).items():
+        parser.add_argument(f"--{name}", type=str, default=default, help=help_text)
     # Twice: the first time for the preset alone, which a flag or the YAML file may name.
     chosen = parse(parser, [each for each in argv if each.partition("=")[0] not in SHOW]).preset
     parser.set_defaults(_flat(dataclasses.asdict(preset(chosen))))
@@ -60,7 +66,7 @@ def parse_config(
         print(describe_presets())
         return None
     parsed.pop("config")
-    given = {name: parsed.pop(name) for name in switches or {}}
+    given = {name: parsed.pop(name) for name in (*(switches or {}), *(options or {}))}
     return Config(**vars(parser.instantiate_classes(parsed))), given
 
 

@@ -5,6 +5,7 @@ from rdi_keras.evaluation.curves import measure_curves
 from rdi_keras.evaluation.figures import ALL_FIGURES, FIGURES, figure_names, write_figures
 from rdi_keras.evaluation.flags import find_flags
 from rdi_keras.evaluation.intervals import wilson
+from rdi_keras.evaluation.matrix import matrix_table
 from rdi_keras.evaluation.outcome import Outcome, efficacy, judge, worst_of
 from rdi_keras.evaluation.report import JSON_FILE, build_report, read_report, validate, write_report
 from rdi_keras.evaluation.shelf import FolderShelf
@@ -31,6 +32,7 @@ __all__ = [
     "find_flags",
     "judge",
     "markdown",
+    "matrix_table",
     "measure_curves",
     "read_report",
     "remarks",

@@ -15,8 +15,11 @@ from rdi_keras.inference.operating_points import (
     OperatingPoint,
     Views,
     cheapest,
+    judge,
+    most_robust,
     operating_points,
     pareto_front,
+    threshold_points,
 )
 from rdi_keras.inference.policy import EntropyPolicy, entropy
 
@@ -36,8 +39,11 @@ __all__ = [
     "entropy",
     "exits_at",
     "fold_batch_norm",
+    "judge",
+    "most_robust",
     "operating_points",
     "pareto_front",
+    "threshold_points",
     "thresholds_for_budget",
     "thresholds_for_shares",
 ]

@@ -10,6 +10,13 @@ from numpy.typing import ArrayLike
 from rdi_keras.inference.calibration import exits_at
 from rdi_keras.inference.policy import entropy
 
+# What a share of the worst case may cost, in shares of the compute; and how much accuracy counts beside it.
+PRICES = tuple(np.geomspace(0.003, 1.0, 10))
+ACCURACY_WEIGHT = 0.25
+# Thresholds that are tried for an exit: quantiles of its entropies.
+NUM_LEVELS = 32
+MAX_SWEEPS = 4
+
 
 @dataclass(frozen=True)
 class Views:
@@ -62,6 +69,35 @@ class OperatingPoint:
         return (self.exits, self.thresholds) == (other.exits, other.thresholds)
 
 
+def judge(
+    exits: Sequence[int],
+    thresholds: np.ndarray,
+    clean: Views,
+    attacked: Sequence[Views],
+    cost: Callable[[list[int], np.ndarray], float],
+) -> OperatingPoint:
+    """What a choice does, by what every exit makes of held-out samples.
+
+    Args:
+        exits: 1-based, the last one included.
+        thresholds: one fewer, nats.
+        clean, attacked, cost: as for `operating_points`.
+    """
+    places, right = clean.decided(exits, thresholds)
+    robust = right[: len(attacked[0].correct)] if attacked else right
+    for views in attacked:
+        robust = robust & views.decided(exits, thresholds)[1]
+    shares = np.bincount(places, minlength=len(exits)) / len(places)
+    return OperatingPoint(
+        tuple(exits),
+        tuple(map(float, thresholds)),
+        float(right.mean()),
+        float(robust.mean()),
+        float(cost(exits, shares)),
+        tuple(shares.tolist()),
+    )
+
+
 def operating_points(
     clean: Views,
     attacked: Sequence[Views],
@@ -88,7 +124,50 @@ def operating_points(
         for chosen in itertools.combinations(range(1, last), count):
             exits = [*chosen, last]
             for level in levels if chosen else [0.0]:
-                yield _judged(exits, np.full(count, level, np.float32), clean, attacked, cost)
+                yield judge(exits, np.full(count, level, np.float32), clean, attacked, cost)
+
+
+def threshold_points(
+    clean: Views, attacked: Sequence[Views], cost: Callable[[list[int], np.ndarray], float]
+) -> Iterator[OperatingPoint]:
+    """Choices of thresholds, each exit its own, for the network with all its exits.
+
+    For one price of compute after the other, thresholds climb exit by exit to the most of worst case (and, a
+    quarter as much, accuracy) minus price times cost; all that was judged on the way is given.
+
+    Args:
+        clean, attacked: as for `operating_points`.
+        cost: likewise, as a fraction of the network's without side exits.
+    """
+    last = clean.entropies.shape[1]
+    exits = list(range(1, last + 1))
+    quantiles = np.quantile(clean.entropies[:, :-1], np.linspace(0, 1, NUM_LEVELS), axis=0).T
+    # Nobody leaves; a share does; everybody does.
+    levels = [np.array([0.0, *each, 2 * each[-1] + 1], np.float32) for each in quantiles]
+    best = judge(exits, np.zeros(last - 1, np.float32), clean, attacked, cost)
+    yield best
+    for price in PRICES:
+
+        def worth(point: OperatingPoint, price: float = price) -> float:
+            return point.worst_case + ACCURACY_WEIGHT * point.accuracy - price * point.cost
+
+        for _ in range(MAX_SWEEPS):
+            before = worth(best)
+            for number, allowed in enumerate(levels):
+                for level in allowed:
+                    tried = np.array(best.thresholds, np.float32)
+                    tried[number] = level
+                    point = judge(exits, tried, clean, attacked, cost)
+                    yield point
+                    best = max(best, point, key=worth)
+            if worth(best) == before:
+                break
+
+
+def most_robust(points: Sequence[OperatingPoint], budget: float) -> OperatingPoint | None:
+    """The point of largest worst case, then accuracy, then least cost, that costs at most the budget."""
+    allowed = [each for each in points if each.cost <= budget]
+    return max(allowed, key=lambda each: (each.worst_case, each.accuracy, -each.cost), default=None)
 
 
 def cheapest(points: Sequence[OperatingPoint], accuracy: float, worst_case: float) -> OperatingPoint | None:
@@ -110,21 +189,3 @@ def pareto_front(points: Sequence[OperatingPoint]) -> list[OperatingPoint]:
         ):
             front.append(point)
     return front
-
-
-def _judged(
-    exits: list[int], thresholds: np.ndarray, clean: Views, attacked: Sequence[Views], cost: Callable
-) -> OperatingPoint:
-    places, right = clean.decided(exits, thresholds)
-    robust = right[: len(attacked[0].correct)] if attacked else right
-    for views in attacked:
-        robust = robust & views.decided(exits, thresholds)[1]
-    shares = np.bincount(places, minlength=len(exits)) / len(places)
-    return OperatingPoint(
-        tuple(exits),
-        tuple(map(float, thresholds)),
-        float(right.mean()),
-        float(robust.mean()),
-        float(cost(exits, shares)),
-        tuple(shares.tolist()),
-    )

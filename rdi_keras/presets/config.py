@@ -140,10 +140,13 @@ class CalibrationConfig:
     Attributes:
         budget: largest mean compute, as a fraction of the backbone's MACs.
         shares: instead, the share of samples that each exit answers; N fractions with sum 1.
+        attacked: after training, so many held-out samples are attacked, and of all thresholds within the
+            budget those with the largest worst case are taken; 0 for none.
     """
 
     budget: float = 0.55
     shares: list[float] | None = None
+    attacked: int = 0
 
 
 @dataclass

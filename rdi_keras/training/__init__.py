@@ -13,6 +13,7 @@ from rdi_keras.training.checkpoints import Checkpoints, Progress
 from rdi_keras.training.fitting import checkpoints_of, decisive_settings, fit_model
 from rdi_keras.training.loop import TrainingLoop
 from rdi_keras.training.optimizers import OPTIMIZERS, OneCycle, make_optimizer
+from rdi_keras.training.robust_calibration import calibrate_robustly, robust_budget_table
 from rdi_keras.training.stopping import StopRequest
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "build_model",
     "calibrate",
     "calibrate_budgets",
+    "calibrate_robustly",
     "calibration_facts",
     "check_numbers",
     "checkpoints_of",
@@ -34,5 +36,6 @@ __all__ = [
     "fit_model",
     "load_data",
     "make_optimizer",
+    "robust_budget_table",
     "take_trunk",
 ]

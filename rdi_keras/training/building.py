@@ -46,6 +46,7 @@ RANGES = {
     "training.orthogonal_weight": (0, math.inf),
     "training.checkpoint_minutes": (0, math.inf),
     "training.checkpoint_steps": (1, math.inf),
+    "calibration.attacked": (0, math.inf),
     "evaluation.limit": (1, math.inf),
     "evaluation.batch_size": (1, math.inf),
     "evaluation.curve_samples": (0, math.inf),
@@ -62,6 +63,11 @@ def check_numbers(config: Config) -> None:
         if value is not None and not lowest <= value <= highest:
             upper = "" if highest == math.inf else f" and at most {highest}"
             raise InputError(f"{name} must be at least {lowest}{upper}. Received: {value}")
+    if config.calibration.attacked and config.calibration.shares is not None:
+        raise InputError(
+            "Calibration under attack takes a budget, not shares. Received: calibration.attacked="
+            f"{config.calibration.attacked}, calibration.shares={config.calibration.shares}"
+        )
 
 
 def load_data(config: Config) -> Dataset:

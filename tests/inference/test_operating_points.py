@@ -10,8 +10,11 @@ from rdi_keras.inference import (
     OperatingPoint,
     Views,
     cheapest,
+    judge,
+    most_robust,
     operating_points,
     pareto_front,
+    threshold_points,
 )
 
 COSTS = np.array([1.0, 3.0, 6.0, 10.0])
@@ -92,3 +95,33 @@ def test_no_point_of_the_front_is_beaten_and_each_other_one_is(numbers):
         assert any(beats(each, point) for each in front)
     for point in front:
         assert not any(beats(each, point) and each != point for each in front)
+
+
+def test_threshold_points_are_judged_and_reach_from_nobody_to_everybody_early():
+    _, _, clean = views(4)
+    attacked = [Views(*(getattr(views(5)[2], name)[:25] for name in ("entropies", "correct")))]
+    fractions = COSTS / COSTS[-1]
+    points = list(threshold_points(clean, attacked, lambda exits, shares: float(shares @ fractions)))
+    assert points[0].exit_shares == (0, 0, 0, 1)
+    assert min(each.cost for each in points) == pytest.approx(0.1)
+    for point in points[:: len(points) // 20]:
+        thresholds = np.array(point.thresholds, np.float32)
+        expected = judge(point.exits, thresholds, clean, attacked, lambda exits, shares: 0.0)
+        assert dataclasses.replace(expected, cost=point.cost) == point
+
+
+def test_an_exit_that_attacks_break_is_left_alone():
+    """Two side exits, alike when clean; under attack the first one is always wrong."""
+    entropies = np.tile(np.linspace(0.1, 1, 50)[:, None], (1, 3))
+    clean = Views(entropies, np.ones((50, 3), bool))
+    attacked = [Views(entropies, np.array([[False, True, True]] * 50))]
+    points = list(threshold_points(clean, attacked, lambda exits, shares: float(shares @ [0.1, 0.5, 1.0])))
+    best = most_robust(points, 0.6)
+    assert best.worst_case == 1
+    assert best.exit_shares[0] == 0
+    assert 0.5 <= best.cost <= 0.6
+    assert most_robust(points, 0.05) is None
+    # For less than the second exit costs, some must leave at the first: no more than needed.
+    tight = most_robust(points, 0.4)
+    assert tight.worst_case == pytest.approx(1 - tight.exit_shares[0])
+    assert tight.worst_case >= 0.7

@@ -1,0 +1,111 @@
+"""Thresholds that hold under attack, from held-out data."""
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+
+from rdi_keras.data import Split
+from rdi_keras.errors import InputError
+from rdi_keras.evaluation.policy_attacks import PolicyAttacks
+from rdi_keras.inference import (
+    BudgetTable,
+    OperatingPoint,
+    Views,
+    cost_table,
+    judge,
+    most_robust,
+    pareto_front,
+    threshold_points,
+)
+from rdi_keras.models import MultiExitModel
+from rdi_keras.training.calibrating import calibration_facts
+
+ROUNDS = 4
+# A choice that an attack on it takes less from is believed.
+BELIEVED = 0.005
+
+
+def calibrate_robustly(
+    model: MultiExitModel,
+    held_out: Split,
+    epsilon: float,
+    budget: float,
+    num_attacked: int,
+    seed: int = 0,
+    say: Callable[[str], None] = lambda line: None,
+) -> dict:
+    """Sets the model's thresholds to those of the largest worst case within a compute budget.
+
+    All choices are judged on attacked images at hand. The best one is attacked itself, what that finds joins
+    them, and all are judged again, until an attack on the best finds next to nothing.
+
+    Args:
+        model: trained.
+        held_out: calibration data: all say what a choice costs, the first `num_attacked` how it holds.
+        epsilon: radius of the L∞ ball.
+        budget: largest mean compute of clean samples, as a fraction of the backbone's MACs.
+        num_attacked: how many samples are attacked.
+        seed: of the attacks.
+        say: is told what happens.
+
+    Returns:
+        As `calibrate`, and `front`: the choices that none beats in cost, accuracy and worst case at once.
+
+    Raises:
+        InputError: if no thresholds meet the budget, or nothing is to be attacked.
+    """
+    if num_attacked < 1 or model.num_exits == 1:
+        raise InputError(
+            "Robust calibration takes a model with side exits and at least 1 sample to attack. Received: "
+            f"{model.num_exits} exits, {num_attacked} samples"
+        )
+    table = cost_table(model)
+    costs = np.asarray(table.cumulative) / table.backbone
+    clean = Views.of(model.predict(held_out.images, batch_size=500, verbose=0).values(), held_out.labels)
+    attack = PolicyAttacks(model, held_out.first(num_attacked), epsilon, seed)
+    attacked = attack.at_several(clean.entropies)
+
+    def cost(exits: list[int], shares: np.ndarray) -> float:
+        return float(shares @ costs)
+
+    tried: list[OperatingPoint] = []
+    for number in range(1, ROUNDS + 1):
+        promised = most_robust(list(threshold_points(clean, attacked, cost)), budget)
+        if promised is None:
+            raise InputError(
+                f"A budget of {budget:g} of the backbone's MACs cannot be met: the first exit costs "
+                f"{costs[0]:.3f}. Name a larger one"
+            )
+        attacked += attack(np.asarray(promised.thresholds, np.float32))
+        tried = [
+            judge(each.exits, np.asarray(each.thresholds, np.float32), clean, attacked, cost)
+            for each in [*tried, promised]
+        ]
+        held = tried[-1].worst_case
+        say(f"calibration, round {number}: worst case {promised.worst_case:.3f}, attacked itself {held:.3f}")
+        if held >= promised.worst_case - BELIEVED:
+            break
+    best = most_robust(tried, budget)
+    model.thresholds.assign(best.thresholds)
+    return {
+        **calibration_facts(model, held_out, f"largest worst case within budget {budget:g}"),
+        "attacked": min(num_attacked, len(held_out)),
+        "worst_case": best.worst_case,
+        "front": [
+            dataclasses.asdict(point)
+            for point in pareto_front([*tried, *threshold_points(clean, attacked, cost)])
+        ],
+    }
+
+
+def robust_budget_table(front: list[dict]) -> BudgetTable:
+    """Thresholds by mean compute: of the front, the most robust within each budget."""
+    points = sorted((OperatingPoint(**each) for each in front), key=lambda each: each.cost)
+    kept: list[OperatingPoint] = []
+    for point in points:
+        if not kept or point.worst_case > kept[-1].worst_case:
+            kept.append(point)
+    # Rounded up, so that a budget as it is printed allows its own thresholds.
+    budgets = [float(np.ceil(1e4 * each.cost) / 1e4) for each in kept]
+    return BudgetTable(budgets, [list(each.thresholds) for each in kept])
