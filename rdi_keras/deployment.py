@@ -15,11 +15,15 @@ from rdi_keras.inference import (
     OperatingPoint,
     Views,
     cheapest,
+    judge,
     operating_points,
+    threshold_points,
 )
 from rdi_keras.models import MultiExitModel
 
 TRIES = 12
+# Choices of exits for which every exit gets a threshold of its own.
+CLOSER = 3
 # Shares of samples are quotients: a loss of just the tolerance is allowed.
 ROUNDING = 1e-9
 
@@ -101,10 +105,21 @@ def choose_deployment(
     def cost(exits: list[int], shares: np.ndarray) -> float:
         return latency.with_exits(exits).of_batch(batch_size * shares) / batch_size
 
+    def missed(point: OperatingPoint, last: OperatingPoint) -> float:
+        """How far a point misses what is wanted of it, many times over; 0 if it does not."""
+        return 100 * max(
+            max(last.accuracy - point.accuracy, last.worst_case - point.worst_case) - tolerance, 0.0
+        )
+
     refused: list[tuple[OperatingPoint, float]] = []
 
     def judged() -> list[OperatingPoint]:
-        found = operating_points(clean, attacked, cost)
+        found = list(operating_points(clean, attacked, cost))
+        # One threshold for all exits tells which exits are worth a closer look.
+        promising = sorted(found, key=lambda each: each.cost / found[0].cost + missed(each, found[0]))
+        choices = list(dict.fromkeys(each.exits for each in promising if len(each.exits) > 1))[:CLOSER]
+        for exits in choices:
+            found += threshold_points(clean, attacked, cost, exits)
         return [each for each in found if not any(each.is_choice_of(old) for old, _ in refused)]
 
     points = judged()
@@ -118,7 +133,7 @@ def choose_deployment(
             break
         attacked += attack(_of_all_exits(point, model.num_exits))
         points = judged()
-        here = next(each for each in points if each.is_choice_of(point))
+        here = judge(point.exits, np.asarray(point.thresholds, np.float32), clean, attacked, cost)
         if here.worst_case < least:
             say(f"{_named(here)}: falls to an attack on it, worst case {here.worst_case:.3f}")
             continue
@@ -141,7 +156,5 @@ def _of_all_exits(point: OperatingPoint, num_exits: int) -> np.ndarray:
 
 
 def _named(point: OperatingPoint) -> str:
-    return (
-        f"exits {list(point.exits)} at {point.thresholds[0]:.3g} nats, accuracy {point.accuracy:.3f}, "
-        f"{point.cost:.3g} ms"
-    )
+    levels = " / ".join(f"{each:.3g}" for each in point.thresholds)
+    return f"exits {list(point.exits)} at {levels} nats, accuracy {point.accuracy:.3f}, {point.cost:.3g} ms"

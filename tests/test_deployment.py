@@ -86,7 +86,7 @@ def test_what_the_suite_refuses_is_not_tried_again(model, held_out, monkeypatch)
         return dataclasses.replace(clean, outcomes={"worst_case": worst})
 
     monkeypatch.setattr(deployment.evaluation, "run_suite", refuses_side_exits)
-    monkeypatch.setattr(deployment._QuickAttacks, "__call__", lambda *_: [])
+    monkeypatch.setattr(deployment.PolicyAttacks, "__call__", lambda *_: [])
     said = []
     chosen = choose_deployment(
         model, held_out, LATENCY, "quick", 0.1, num_attacked=10, tolerance=0.5, say=said.append

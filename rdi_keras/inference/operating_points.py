@@ -128,28 +128,33 @@ def operating_points(
 
 
 def threshold_points(
-    clean: Views, attacked: Sequence[Views], cost: Callable[[list[int], np.ndarray], float]
+    clean: Views,
+    attacked: Sequence[Views],
+    cost: Callable[[list[int], np.ndarray], float],
+    exits: Sequence[int] | None = None,
 ) -> Iterator[OperatingPoint]:
-    """Choices of thresholds, each exit its own, for the network with all its exits.
+    """Choices of thresholds, each exit its own, for one choice of exits.
 
     For one price of compute after the other, thresholds climb exit by exit to the most of worst case (and, a
     quarter as much, accuracy) minus price times cost; all that was judged on the way is given.
 
     Args:
-        clean, attacked: as for `operating_points`.
-        cost: likewise, as a fraction of the network's without side exits.
+        clean, attacked, cost: as for `operating_points`.
+        exits: 1-based, the last one included; default: all.
     """
     last = clean.entropies.shape[1]
-    exits = list(range(1, last + 1))
-    quantiles = np.quantile(clean.entropies[:, :-1], np.linspace(0, 1, NUM_LEVELS), axis=0).T
+    exits = list(range(1, last + 1) if exits is None else exits)
+    whole = cost([last], np.ones(1))
+    kept = np.asarray(exits[:-1], int) - 1
+    quantiles = np.quantile(clean.entropies[:, kept], np.linspace(0, 1, NUM_LEVELS), axis=0).T
     # Nobody leaves; a share does; everybody does.
     levels = [np.array([0.0, *each, 2 * each[-1] + 1], np.float32) for each in quantiles]
-    best = judge(exits, np.zeros(last - 1, np.float32), clean, attacked, cost)
+    best = judge(exits, np.zeros(len(kept), np.float32), clean, attacked, cost)
     yield best
     for price in PRICES:
 
         def worth(point: OperatingPoint, price: float = price) -> float:
-            return point.worst_case + ACCURACY_WEIGHT * point.accuracy - price * point.cost
+            return point.worst_case + ACCURACY_WEIGHT * point.accuracy - price * point.cost / whole
 
         for _ in range(MAX_SWEEPS):
             before = worth(best)

@@ -67,7 +67,7 @@ def calibrate_robustly(
     attacked = attack.at_several(clean.entropies)
 
     def cost(exits: list[int], shares: np.ndarray) -> float:
-        return float(shares @ costs)
+        return float(costs[np.asarray(exits) - 1] @ shares)
 
     tried: list[OperatingPoint] = []
     for number in range(1, ROUNDS + 1):

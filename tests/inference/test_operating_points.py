@@ -101,7 +101,11 @@ def test_threshold_points_are_judged_and_reach_from_nobody_to_everybody_early():
     _, _, clean = views(4)
     attacked = [Views(*(getattr(views(5)[2], name)[:25] for name in ("entropies", "correct")))]
     fractions = COSTS / COSTS[-1]
-    points = list(threshold_points(clean, attacked, lambda exits, shares: float(shares @ fractions)))
+    points = list(
+        threshold_points(
+            clean, attacked, lambda exits, shares: float(fractions[np.array(exits) - 1] @ shares)
+        )
+    )
     assert points[0].exit_shares == (0, 0, 0, 1)
     assert min(each.cost for each in points) == pytest.approx(0.1)
     for point in points[:: len(points) // 20]:
@@ -115,7 +119,12 @@ def test_an_exit_that_attacks_break_is_left_alone():
     entropies = np.tile(np.linspace(0.1, 1, 50)[:, None], (1, 3))
     clean = Views(entropies, np.ones((50, 3), bool))
     attacked = [Views(entropies, np.array([[False, True, True]] * 50))]
-    points = list(threshold_points(clean, attacked, lambda exits, shares: float(shares @ [0.1, 0.5, 1.0])))
+    fractions = np.array([0.1, 0.5, 1.0])
+    points = list(
+        threshold_points(
+            clean, attacked, lambda exits, shares: float(fractions[np.array(exits) - 1] @ shares)
+        )
+    )
     best = most_robust(points, 0.6)
     assert best.worst_case == 1
     assert best.exit_shares[0] == 0
