@@ -97,10 +97,14 @@ def _check_same(config: Config, begun: Config) -> None:
 
 def _train(run, model, config, dataset, stop, console) -> None:
     """The model and, if wanted, its twin; leaves a finished run."""
-    import keras
-
     from rdi_keras.runs import HISTORY_FILE, TWIN_FILE, TWIN_HISTORY_FILE
-    from rdi_keras.training import build_model, checkpoints_of, fit_model
+    from rdi_keras.training import (
+        VALIDATION_SAMPLES,
+        TrainingBoard,
+        build_model,
+        checkpoints_of,
+        fit_model,
+    )
 
     def fitted(network, part: str, history_file: str):
         checkpoints = checkpoints_of(config, dataset, run.checkpoints_path, part, console.print)
@@ -109,7 +113,7 @@ def _train(run, model, config, dataset, stop, console) -> None:
                 network,
                 config,
                 dataset,
-                [keras.callbacks.TensorBoard(run.path / "logs" / part, write_graph=False), bar],
+                [TrainingBoard(run.path / "logs" / part, dataset.calibration.first(VALIDATION_SAMPLES)), bar],
                 checkpoints,
                 stop,
                 _history_writer(run.path / history_file, part, config.training.epochs, console),

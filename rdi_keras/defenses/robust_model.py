@@ -87,6 +87,9 @@ class RobustModel(MultiExitModel):
         self.carried = carried
         self.seed = seed
         self._loss = keras.metrics.Mean(name="loss")
+        names = [f"{name}_loss" for name in exit_names(self.num_exits)]
+        names += ["distillation_loss"] if self.terms else []
+        self._parts = [keras.metrics.Mean(name=name) for name in names]
         kinds = ["accuracy", "adversarial_accuracy"] if self._attacks else ["accuracy"]
         self._accuracies = [
             [
@@ -100,7 +103,7 @@ class RobustModel(MultiExitModel):
     def metrics(self) -> list:
         if not self.compiled:
             return []
-        return [self._loss, *itertools.chain.from_iterable(self._accuracies)]
+        return [self._loss, *self._parts, *itertools.chain.from_iterable(self._accuracies)]
 
     @property
     def _attacks(self) -> bool:
@@ -108,12 +111,12 @@ class RobustModel(MultiExitModel):
 
     def train_step(self, data: tuple) -> dict:
         images, labels, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-        seed = self._seed_at(self.optimizer.iterations)
-        views = [images, self.carried.apply(images)] if self.carried else self._views(images, labels, seed)
+        step = self.optimizer.iterations
+        views = [images, self.carried.apply(images)] if self.carried else self._views(images, labels, step)
         with tf.GradientTape() as tape:
             tape.watch(views[1:] if self.carried else [])
             logits = [self.logits(view, training=True) for view in views]
-            loss = self._defense_loss(logits, labels, sample_weight, seed)
+            loss, parts = self._defense_loss(logits, labels, sample_weight, step)
             # Under tf.distribute gradients are summed over replicas.
             scaled_loss = self.optimizer.scale_loss(loss / tf.distribute.get_strategy().num_replicas_in_sync)
         gradients, uphill = tape.gradient(
@@ -122,37 +125,45 @@ class RobustModel(MultiExitModel):
         self.optimizer.apply_gradients(zip(gradients, self.trainable_weights, strict=True))
         if self.carried:
             self.carried.climb(uphill[0])
-        return self._update_metrics(loss, logits, labels)
+        return self._update_metrics(loss, parts, logits, labels)
 
     def test_step(self, data: tuple) -> dict:
         images, labels, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-        seed = self._seed_at(-1)  # A step that training never takes: no start of training comes back.
-        logits = [self.logits(view) for view in self._views(images, labels, seed)]
-        return self._update_metrics(self._defense_loss(logits, labels, sample_weight, seed), logits, labels)
+        step = -1  # One that training never takes: no start of training comes back.
+        logits = [self.logits(view) for view in self._views(images, labels, step)]
+        return self._update_metrics(*self._defense_loss(logits, labels, sample_weight, step), logits, labels)
+
+    def attacked(self, images: tf.Tensor, labels: tf.Tensor, step: int | tf.Tensor) -> tf.Tensor:
+        """The images `[B, H, W, C]` as the training attack makes them at this step."""
+        known = EntropyPolicy(self.thresholds) if self.attack.objective.needs_policy else None
+        return self.attack.perturb(self, images, labels, self._seed_at(step), known)
 
     def _seed_at(self, step) -> tf.Tensor:
         return tf.stack([tf.constant(self.seed, tf.int64), tf.cast(step, tf.int64)])
 
-    def _views(self, images, labels, seed) -> list:
+    def _views(self, images, labels, step) -> list:
         """The batch and, where the loss needs it, the same batch under attack."""
-        if not self._attacks:
-            return [images]
-        known = EntropyPolicy(self.thresholds) if self.attack.objective.needs_policy else None
-        return [images, self.attack.perturb(self, images, labels, seed, known)]
+        return [images, self.attacked(images, labels, step)] if self._attacks else [images]
 
-    def _defense_loss(self, logits: list[list], labels, sample_weight, seed):
+    def _defense_loss(self, logits: list[list], labels, sample_weight, step) -> tuple:
+        """The loss, and its parts: one per exit, and that of the terms between exits."""
         clean, attacked = logits[0], logits[-1]
         per_sample = [
             weight * self.robust_loss(*views, labels)
             for weight, *views in zip(self.exit_weights, clean, attacked, strict=True)
         ]
-        per_sample += [term(clean, attacked, labels, seed) for term in self.terms]
+        if self.terms:
+            seed = self._seed_at(step)
+            per_sample.append(tf.add_n([term(clean, attacked, labels, seed) for term in self.terms]))
         scale = 1.0 if sample_weight is None else tf.cast(sample_weight, tf.float32)
+        parts = [tf.reduce_mean(scale * each) for each in per_sample]
         # The layers' own losses too: weight regularisation, say.
-        return tf.add_n([tf.reduce_mean(scale * each) for each in per_sample] + self.losses)
+        return tf.add_n(parts + self.losses), parts
 
-    def _update_metrics(self, loss, logits: list[list], labels) -> dict:
+    def _update_metrics(self, loss, parts, logits: list[list], labels) -> dict:
         self._loss.update_state(loss)
+        for metric, part in zip(self._parts, parts, strict=True):
+            metric.update_state(part)
         for metrics, view in zip(self._accuracies, logits, strict=True):
             for metric, each in zip(metrics, view, strict=True):
                 metric.update_state(labels, each)

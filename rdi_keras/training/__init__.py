@@ -1,5 +1,6 @@
 """From a configuration to a trained, calibrated model, through interruptions."""
 
+from rdi_keras.training.board import TrainingBoard
 from rdi_keras.training.building import (
     build_attack,
     build_loss,
@@ -10,7 +11,7 @@ from rdi_keras.training.building import (
 )
 from rdi_keras.training.calibrating import calibrate, calibrate_budgets, calibration_facts
 from rdi_keras.training.checkpoints import Checkpoints, Progress
-from rdi_keras.training.fitting import checkpoints_of, decisive_settings, fit_model
+from rdi_keras.training.fitting import VALIDATION_SAMPLES, checkpoints_of, decisive_settings, fit_model
 from rdi_keras.training.loop import TrainingLoop
 from rdi_keras.training.optimizers import OPTIMIZERS, OneCycle, make_optimizer
 from rdi_keras.training.robust_calibration import calibrate_robustly, robust_budget_table
@@ -18,10 +19,12 @@ from rdi_keras.training.stopping import StopRequest
 
 __all__ = [
     "OPTIMIZERS",
+    "VALIDATION_SAMPLES",
     "Checkpoints",
     "OneCycle",
     "Progress",
     "StopRequest",
+    "TrainingBoard",
     "TrainingLoop",
     "build_attack",
     "build_loss",

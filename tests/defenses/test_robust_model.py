@@ -39,7 +39,11 @@ def test_fit_learns_and_reports_every_exit_clean_and_attacked(data):
     model = build(optimizer=keras.optimizers.Adam(0.01))
     history = model.fit(*data, validation_data=data, epochs=6, batch_size=32, verbose=0).history
     names = [f"exit_{k}_{kind}" for k in (1, 2) for kind in ("accuracy", "adversarial_accuracy")]
-    assert set(history) == {f"{split}{name}" for name in ["loss", *names] for split in ("", "val_")}
+    names_of_losses = ["loss", "exit_1_loss", "exit_2_loss"]
+    assert set(history) == {f"{split}{name}" for name in [*names_of_losses, *names] for split in ("", "val_")}
+    np.testing.assert_allclose(
+        history["loss"], np.add(history["exit_1_loss"], history["exit_2_loss"]), rtol=1e-5
+    )
     assert history["loss"][-1] < 0.5 * history["loss"][0]
     for name in names:
         assert history[name][-1] > 0.9
@@ -87,7 +91,8 @@ def test_sample_weights_and_the_layers_own_losses_count(data):
 def test_weight_zero_is_plain_training_without_an_attack(data):
     model = build(attack=None, robust_loss=Mix(0))
     history = model.fit(*data, epochs=1, verbose=0).history
-    assert set(history) == {"loss", "exit_1_accuracy", "exit_2_accuracy"}
+    losses = {"loss", "exit_1_loss", "exit_2_loss"}
+    assert set(history) == {*losses, "exit_1_accuracy", "exit_2_accuracy"}
 
 
 def test_attack_runs_in_inference_mode(data, monkeypatch):
