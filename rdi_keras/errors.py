@@ -20,5 +20,20 @@ class ServerError(RuntimeError):
     """
 
 
-class StoppedError(RuntimeError):
-    """A signal asked for a stop, and what was done so far is saved; the argument is the signal."""
+class StoppedError(BaseException):
+    """A signal asked for a stop.
+
+    Like `KeyboardInterrupt` it is no `Exception`: what handles the failures of others must let it through.
+
+    Attributes:
+        signal: which one.
+        kept: what remains, in words.
+    """
+
+    def __init__(self, signal, kept: str = "finished work is kept"):
+        super().__init__(f"stopped by {signal.name}; {kept}")
+        self.signal, self.kept = signal, kept
+
+
+class WorkerLostError(RuntimeError):
+    """Another process of a training on several machines is gone; the message says what to do."""

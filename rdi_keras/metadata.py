@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rdi_keras.errors import InputError
+from rdi_keras.files import write_text
 from rdi_keras.names import parse_epsilon
 
 if TYPE_CHECKING:  # Importing it for real loads TensorFlow.
@@ -76,7 +77,7 @@ class Metadata:
 
     def write(self, folder: Path) -> None:
         """Writes `metadata.json` into the folder."""
-        (folder / FILE_NAME).write_text(json.dumps(dataclasses.asdict(self), indent=2) + "\n")
+        write_text(folder / FILE_NAME, json.dumps(dataclasses.asdict(self), indent=2) + "\n")
 
     @classmethod
     def read(cls, folder: Path) -> "Metadata":

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rdi_keras.errors import InputError
+from rdi_keras.files import write_text, written_aside
 from rdi_keras.metadata import FILE_NAME as METADATA_FILE
 from rdi_keras.metadata import Metadata, package_version, weights_digest
 from rdi_keras.presets import Config
@@ -48,6 +49,12 @@ def make_folder(path: Path) -> None:
         raise InputError(
             f"Cannot write to the folder {str(path)!r}: {error.strerror}. Name another one"
         ) from None
+
+
+def save_model(model: "MultiExitModel", path: Path) -> None:
+    """Writes a `.keras` file, at once or not at all."""
+    with written_aside(path) as aside:
+        model.save(aside)
 
 
 def load_model(path: Path) -> "MultiExitModel":
@@ -161,7 +168,7 @@ class RunFolder:
         handle = os.open(self.path, os.O_RDONLY)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             raise InputError(
                 f"Another process is working in {str(self.path)!r}. Wait until it ends, or name another run"
             ) from None
@@ -202,8 +209,8 @@ class RunFolder:
             calibration: what `rdi_keras.training.calibrate` returned.
             budget_table: what `rdi_keras.training.calibrate_budgets` returned.
         """
-        model.save(self.path / MODEL_FILE)
-        (self.path / CALIBRATION_FILE).write_text(json.dumps(calibration, indent=2) + "\n")
+        save_model(model, self.path / MODEL_FILE)
+        write_text(self.path / CALIBRATION_FILE, json.dumps(calibration, indent=2) + "\n")
         described = describe(
             model, dataset.class_names, dataset.name, config.epsilon, config.preset, budget_table
         )

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 
 from rdi_keras.attacks.objectives import Objective, Part
 from rdi_keras.attacks.randomness import batch_draw, fold_in, sample_draw, sample_seeds
-from rdi_keras.attacks.solvers import Solver, rank_of
+from rdi_keras.attacks.solvers import Solver, no_rank, rank_of
 from rdi_keras.checks import check_images, check_labels, check_thresholds
 from rdi_keras.errors import InputError
 from rdi_keras.inference.policy import EntropyPolicy
@@ -100,6 +100,8 @@ class Attack:
         clean_logits = network.logits(images)
         # The clean image is a candidate too, so that an attack never mends what was wrong before.
         best, best_rank = images, self.rank(network, clean_logits, labels, policy)
+        if not self.objective.clean_is_candidate:
+            best_rank = no_rank(images)
         runs = self.runs(network)
         for number, (part, _) in enumerate(runs):
             draw = batch_draw(fold_in(seed, number), tf.shape(images)[0])

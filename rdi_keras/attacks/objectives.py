@@ -40,6 +40,8 @@ class Objective(ABC):
     """One or several losses that are maximised in turn, when that has done, and how results are ranked."""
 
     needs_policy = False
+    # Whether the clean image may be the result, where nothing scores higher.
+    clean_is_candidate = True
 
     @abstractmethod
     def parts(self, num_exits: int, num_classes: int) -> list["Part"]:
@@ -190,8 +192,11 @@ class Targeted(Part):
 class Divergence(Part):
     """Maximise how far every exit's answer moves from its answer to the clean image: mean KL divergence.
 
-    Needs no label. Source: Zhang et al. (TRADES), ICML 2019 (arXiv:1901.08573), equation 5.
+    For training; of several restarts the one with the largest cross-entropy is kept. Source: Zhang et al.
+    (TRADES), ICML 2019 (arXiv:1901.08573), equation 5.
     """
+
+    clean_is_candidate = False
 
     def aim(self, logits: list[tf.Tensor], labels: tf.Tensor, draw: Draw) -> tf.Tensor:
         return tf.stack(logits, axis=1)

@@ -54,7 +54,7 @@ def objective(name: str) -> Objective:
     """
     if name in OBJECTIVES:
         return OBJECTIVES[name]
-    if slowed := re.fullmatch(r"(.+)\+slowdown\((\d+\.?\d*)\)", name):
+    if slowed := re.fullmatch(r"(.+)\+slowdown\((\d+\.?\d*(?:e-?\d+)?)\)", name):
         return WithSlowdown(objective(slowed[1]), float(slowed[2]))
     match = re.fullmatch(r"(\w+)\((\d{1,6})\)", name)
     if match and match[1] in WITH_NUMBER:

@@ -91,7 +91,7 @@ class Unsure(Part):
 
 @dataclass(frozen=True)
 class WithSlowdown(Objective):
-    """An objective that, beside its own losses, pushes the exits before the one it aims at to be unsure.
+    """An objective that also pushes exits to be unsure: the side exits before the last one that it looks at.
 
     For training: a model that has seen it lets fewer samples be slowed down.
 
@@ -102,6 +102,7 @@ class WithSlowdown(Objective):
 
     objective: Objective
     weight: float
+    clean_is_candidate = False
 
     def parts(self, num_exits: int, num_classes: int) -> list[Part]:
         return [PartWithSlowdown(part, self.weight) for part in self.objective.parts(num_exits, num_classes)]
@@ -110,8 +111,16 @@ class WithSlowdown(Objective):
     def needs_policy(self) -> bool:
         return self.objective.needs_policy
 
+    def reached(
+        self, logits: list[tf.Tensor], labels: tf.Tensor, policy: EntropyPolicy | None, num_exits: int
+    ) -> tf.Tensor:
+        return self.objective.reached(logits, labels, policy, num_exits)
+
+    def score(self, logits: list[tf.Tensor], labels: tf.Tensor, policy: EntropyPolicy | None) -> tf.Tensor:
+        return self.objective.score(logits, labels, policy)
+
     def __str__(self):
-        return f"{self.objective}+slowdown({self.weight:g})"
+        return f"{self.objective}+slowdown({self.weight!r})"
 
 
 @dataclass(frozen=True)

@@ -210,8 +210,26 @@ def _write(report: dict, folder: Path) -> None:
         evaluation.write_report(report, Path(aside))
         for name in evaluation.ALL_FIGURES:  # Those of an earlier report may be more.
             (folder / name).unlink(missing_ok=True)
-        for file in Path(aside).iterdir():
+        # The report itself last: where it is, everything is.
+        for file in sorted(Path(aside).iterdir(), key=lambda each: each.name == evaluation.JSON_FILE):
             file.replace(folder / file.name)
+
+
+def is_evaluated(run: RunFolder, config: Config, dataset: "Dataset") -> bool:
+    """Whether the run's report is of its model, and of what the configuration wants measured."""
+    from rdi_keras import evaluation
+    from rdi_keras.metadata import Metadata
+
+    wanted = config.evaluation
+    if wanted.part != "test" or not (run.path / evaluation.JSON_FILE).exists():
+        return False
+    try:
+        report = evaluation.read_report(run.path, Metadata.read(run.path))
+    except InputError:
+        return False
+    number = len(dataset.test.first(wanted.limit))
+    found = [report[name] for name in ("suite", "n", "seed", "epsilon_text")]
+    return found == [wanted.suite, number, config.seed, config.epsilon]
 
 
 def _check_fits(model, dataset) -> None:

@@ -50,10 +50,18 @@ def export_run(run: RunFolder, folder: Path, fold: bool = True, weights: str = "
 
 
 def exported_version(run: RunFolder, folder: Path) -> Path | None:
-    """The newest version in a folder that holds this run's model, or `None`."""
-    from rdi_keras.metadata import Metadata
+    """The newest version in a folder with this run's report and metadata, or `None`."""
+    from rdi_keras.evaluation import JSON_FILE
+    from rdi_keras.metadata import FILE_NAME
 
-    digest = Metadata.read(run.path).model_digest
     versions = [each for each in folder.iterdir() if each.name.isdigit()] if folder.is_dir() else []
-    same = [each for each in versions if Metadata.read(each).model_digest == digest]
+    names = (JSON_FILE, FILE_NAME)
+    same = [
+        each
+        for each in versions
+        if all(
+            (each / name).is_file() and (each / name).read_bytes() == (run.path / name).read_bytes()
+            for name in names
+        )
+    ]
     return max(same, key=lambda each: int(each.name), default=None)

@@ -3,7 +3,7 @@
 import contextlib
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from rdi_keras.cli.options import command, dump_config, load_config, parse_config
@@ -45,43 +45,74 @@ def fit(config: Config, resume: bool = False, export: bool = True) -> Path:
     """
     from rich.console import Console
 
-    from rdi_keras.cli.machine import environment, prepare_devices, xla_line
+    from rdi_keras.cli.machine import prepare_devices, xla_line
     from rdi_keras.evaluation import suite
     from rdi_keras.names import parse_epsilon
-    from rdi_keras.runs import CONFIG_FILE, ENVIRONMENT_FILE, RunFolder, make_folder
-    from rdi_keras.training import StopRequest, build_model, calibrate, load_data
+    from rdi_keras.runs import RunFolder, make_folder
+    from rdi_keras.training import StopRequest, build_model, calibrate, join_cluster, load_data
 
-    console = Console()
+    if resume and config.overwrite:
+        raise InputError("--resume goes on with a run, --overwrite true starts it anew. Received: both")
     start = time.monotonic()
     devices = prepare_devices(config.training.deterministic)
+    cluster = join_cluster(config.strategy)
+    console = Console(quiet=not cluster.is_chief)
     suite(config.evaluation.suite, parse_epsilon(config.epsilon))
     dataset = load_data(config)
     console.print(
         f"{dataset.name}: {len(dataset.train):,} images to train on, {len(dataset.calibration):,} held "
         f"out for calibration, {len(dataset.test):,} to test on"
     )
-    model = build_model(config, dataset)
-    console.print(f"devices: {devices}; precision: {model.dtype_policy.name}; {xla_line(model)}")
+    with cluster.strategy.scope():
+        model = build_model(config, dataset)
+    together = f", {cluster.num_replicas} together" if cluster.num_replicas > 1 else ""
+    console.print(f"devices: {devices}{together}; precision: {model.dtype_policy.name}; {xla_line(model)}")
     calibrate(model, dataset.calibration, config.calibration)  # Finds impossible shares or budgets.
 
-    make_folder(Path(config.saved_models_dir))
     run = RunFolder(Path(config.runs_dir, config.name))
-    if run.path.is_file():
+    if not cluster.is_chief:
+        cluster.wait_for_all()  # Until the chief has made or cleared the folder.
+        if not run.is_finished:
+            _train(run, model, config, dataset, None, console, cluster)
+        return run.path
+    make_folder(Path(config.saved_models_dir))
+    if run.path.exists() and not run.path.is_dir():
         raise InputError(f"{str(run.path)!r} exists and is no run folder. Name another one")
     with run.locked(), StopRequest() as stop:
-        if resume and (run.path / CONFIG_FILE).exists():
-            _check_same(config, load_config((run.path / CONFIG_FILE).read_text()))
-        else:
-            run = RunFolder.create(run.path, config.overwrite)
-        (run.path / CONFIG_FILE).write_text(dump_config(config))
-        (run.path / ENVIRONMENT_FILE).write_text(json.dumps(environment(config.seed), indent=2) + "\n")
+        _open(run, config, resume)
+        cluster.wait_for_all()
         if run.is_finished:
             console.print("training is finished already")
         else:
-            _train(run, model, config, dataset, stop, console)
+            _train(run, model, config, dataset, stop, console, cluster)
         result = _measure_and_export(run, config, dataset, console, export)
     console.print(f"took: {time.monotonic() - start:.0f} s")
     return result
+
+
+def _open(run, config: Config, resume: bool) -> None:
+    """Makes the folder of a new run, or notes that one is resumed."""
+    from rdi_keras.cli.machine import environment
+    from rdi_keras.files import write_text
+    from rdi_keras.runs import CONFIG_FILE, ENVIRONMENT_FILE, RunFolder
+
+    config_path, environment_path = run.path / CONFIG_FILE, run.path / ENVIRONMENT_FILE
+    here = environment(config.seed)
+    if resume and config_path.exists():
+        _check_same(config, load_config(config_path.read_text()))
+        begun = json.loads(environment_path.read_text()) if environment_path.exists() else here
+        if not run.is_finished:
+            here = begun | {"resumed": [*begun.get("resumed", []), here]}
+            write_text(environment_path, json.dumps(here, indent=2) + "\n")
+        return
+    if run.checkpoints_path.exists() and not config.overwrite:
+        raise InputError(
+            f"{str(run.path)!r} holds a run that was cut. Go on with it: --resume; or start anew: "
+            "--overwrite true"
+        )
+    RunFolder.create(run.path, config.overwrite)
+    write_text(environment_path, json.dumps(here, indent=2) + "\n")
+    write_text(config_path, dump_config(config))
 
 
 def _check_same(config: Config, begun: Config) -> None:
@@ -95,9 +126,9 @@ def _check_same(config: Config, begun: Config) -> None:
             )
 
 
-def _train(run, model, config, dataset, stop, console) -> None:
-    """The model and, if wanted, its twin; leaves a finished run."""
-    from rdi_keras.runs import HISTORY_FILE, TWIN_FILE, TWIN_HISTORY_FILE
+def _train(run, model, config, dataset, stop, console, cluster) -> None:
+    """The model and, if wanted, its twin; leaves a finished run, if this process is the chief."""
+    from rdi_keras.runs import HISTORY_FILE, TWIN_FILE, TWIN_HISTORY_FILE, save_model
     from rdi_keras.training import (
         VALIDATION_SAMPLES,
         TrainingBoard,
@@ -106,37 +137,60 @@ def _train(run, model, config, dataset, stop, console) -> None:
         fit_model,
     )
 
-    def fitted(network, part: str, history_file: str):
-        checkpoints = checkpoints_of(config, dataset, run.checkpoints_path, part, console.print)
-        with _step_progress(part, config.training.epochs) as bar:
-            fit_model(
+    say, seconds, states = console.print, {}, []
+
+    def fitted(part: str, history_file: str, network=None):
+        if network is None:
+            with cluster.strategy.scope():
+                network = build_model(config, dataset, side_exits=part == "model")
+        checkpoints = checkpoints_of(config, dataset, run.checkpoints_path, part, say, cluster)
+        shown = dataset.calibration.first(VALIDATION_SAMPLES)
+        board = [TrainingBoard(run.path / "logs" / part, shown, say)] if cluster.is_chief else []
+        write = _history_writer(run.path / history_file, part, config.training.epochs, say)
+        with _step_progress(part, config.training.epochs, console) as bar:
+            progress = fit_model(
                 network,
                 config,
                 dataset,
-                [TrainingBoard(run.path / "logs" / part, dataset.calibration.first(VALIDATION_SAMPLES)), bar],
+                [*board, bar],
                 checkpoints,
                 stop,
-                _history_writer(run.path / history_file, part, config.training.epochs, console),
+                write if cluster.is_chief else lambda history: None,
+                cluster,
+                say,
             )
-        return checkpoints
+        seconds[part] = round(progress.seconds)
+        states.append(checkpoints)
+        if cluster.num_replicas > 1:  # From here on one device is enough.
+            trained, network = network, build_model(config, dataset, side_exits=part == "model")
+            network.set_weights(trained.get_weights())
+        return network
 
-    states = [fitted(model, "model", HISTORY_FILE)]
-    if config.twin:
-        if config.model.trunk is None:
-            twin = build_model(config, dataset, side_exits=False)
-            states.append(fitted(twin, "twin", TWIN_HISTORY_FILE))
-        else:  # A frozen network has nothing to train without its side heads.
-            twin = model.keep_exits([model.num_exits])
-        twin.save(run.path / TWIN_FILE)
-    calibration, budgets = _calibrated(model, config, dataset.calibration, console)
-    run.finish(model, config, dataset, calibration, budgets)
+    model = fitted("model", HISTORY_FILE, model)
+    # A frozen network has nothing to train without its side heads.
+    if config.twin and config.model.trunk is None:
+        twin = fitted("twin", TWIN_HISTORY_FILE)
+    else:
+        twin = model.keep_exits([model.num_exits])
+    if not cluster.is_chief:
+        return
+    calibration, budgets = _calibrated(model, config, dataset.calibration, say)
+    try:
+        if config.twin:
+            save_model(twin, run.path / TWIN_FILE)
+        run.finish(model, config, dataset, calibration | {"training_seconds": seconds}, budgets)
+    except OSError as error:
+        raise InputError(
+            f"Cannot write the trained model to {str(run.path)!r}: {error.strerror or error}. Mend that, "
+            "then go on: the same command with --resume"
+        ) from None
     for each in states:
         each.clear()
     with contextlib.suppress(OSError):  # Someone else's file may lie there.
         run.checkpoints_path.rmdir()
 
 
-def _calibrated(model, config, held_out, console) -> tuple:
+def _calibrated(model, config, held_out, say: Callable[[str], None]) -> tuple:
     """Sets the final thresholds; gives the facts, and the table of thresholds by budget."""
     from rdi_keras.names import parse_epsilon
     from rdi_keras.training import calibrate, calibrate_budgets, calibrate_robustly, robust_budget_table
@@ -144,25 +198,17 @@ def _calibrated(model, config, held_out, console) -> tuple:
     wanted = config.calibration
     if not wanted.attacked or model.num_exits == 1:
         return calibrate(model, held_out, wanted), calibrate_budgets(model, held_out)
-    facts = calibrate_robustly(
-        model,
-        held_out,
-        parse_epsilon(config.epsilon),
-        wanted.budget,
-        wanted.attacked,
-        config.seed,
-        console.print,
-    )
+    epsilon = parse_epsilon(config.epsilon)
+    facts = calibrate_robustly(model, held_out, epsilon, wanted.budget, wanted.attacked, config.seed, say)
     return facts, robust_budget_table(facts["front"])
 
 
 def _measure_and_export(run, config, dataset, console, export: bool) -> Path:
-    from rdi_keras.cli.evaluate import evaluate_run
+    from rdi_keras.cli.evaluate import evaluate_run, is_evaluated
     from rdi_keras.cli.export import export_run, exported_version
-    from rdi_keras.evaluation import JSON_FILE
 
-    # A report that is there is this model's: measuring again would be another look at the test part.
-    if not (run.path / JSON_FILE).exists():
+    # What was measured as wanted is not measured again: that would be another look at the test part.
+    if not is_evaluated(run, config, dataset):
         evaluate_run(run, config, dataset)
     if not export:
         return run.path
@@ -175,17 +221,20 @@ def _measure_and_export(run, config, dataset, console, export: bool) -> Path:
     return version
 
 
-def _history_writer(path: Path, part: str, epochs: int, console):
+def _history_writer(path: Path, part: str, epochs: int, say: Callable[[str], None]):
     """Writes the history after every epoch, and says ten times in a training how it goes."""
     import csv
 
+    from rdi_keras.files import written_aside
+
     def write(history: list[dict]) -> None:
-        aside = path.with_suffix(".part")
-        with aside.open("w", newline="") as file:
-            writer = csv.DictWriter(file, ["epoch", *history[-1]], restval="")
-            writer.writeheader()
-            writer.writerows({"epoch": number, **row} for number, row in enumerate(history))
-        aside.replace(path)
+        try:
+            with written_aside(path) as aside, aside.open("w", newline="") as file:
+                writer = csv.DictWriter(file, ["epoch", *history[-1]], restval="")
+                writer.writeheader()
+                writer.writerows({"epoch": number, **row} for number, row in enumerate(history))
+        except OSError as error:
+            say(f"Cannot write {path.name!r}: {error.strerror or error}. Training goes on")
         if len(history) % max(epochs // 10, 1) == 0:
             logs = history[-1]
             accuracies = [
@@ -193,7 +242,7 @@ def _history_writer(path: Path, part: str, epochs: int, console):
                 for name, value in logs.items()
                 if name.startswith("val_") and name.endswith("_adversarial_accuracy")
             ]
-            console.print(
+            say(
                 f"{part}, epoch {len(history)}/{epochs}: loss {logs['loss']:.3f}, "
                 f"held out under attack {' / '.join(accuracies)} %"
             )
@@ -202,12 +251,12 @@ def _history_writer(path: Path, part: str, epochs: int, console):
 
 
 @contextlib.contextmanager
-def _step_progress(part: str, epochs: int):
+def _step_progress(part: str, epochs: int, console):
     """A context that gives a callback which shows how far an epoch is."""
     import keras
     from rich.progress import Progress
 
-    with Progress(transient=True) as progress:
+    with Progress(transient=True, console=console) as progress:
         task = progress.add_task(part, total=None)
 
         def on_epoch(epoch: int, logs: dict | None = None) -> None:

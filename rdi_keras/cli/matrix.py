@@ -10,9 +10,9 @@ from rdi_keras.presets import Config
 from rdi_keras.presets.defences import DEFENCES, with_defence
 
 DESCRIPTION = (
-    "Train the same network with one defence after the other, with the same data, epochs, attack steps and "
-    "compute budget, attack each with every attack of the list, and write the table of the paper. Each "
-    "defence is a run of its own, NAME-DEFENCE; the same command goes on where it was cut."
+    "Train the same network with one defence after the other, otherwise with the same settings, attack each "
+    "with every attack of the list, and write the table of the paper. Each defence is a run of its own, "
+    "NAME-DEFENCE; the same command goes on where it was cut."
 )
 
 

@@ -134,24 +134,24 @@ def _flat(fields: dict, prefix: str = "") -> dict:
 def command(main: Callable[[Sequence[str] | None], None]) -> Callable:
     """Turns a command's function into one that returns an exit status.
 
-    Wrong input becomes one line on standard error and status 2; training that diverged status 1. A stop that
-    was asked for is a word and status 0.
+    Wrong input becomes one line on standard error and status 2, training that diverged or lost a process
+    status 1. A stop that was asked for is a word and status 0.
     """
     import functools
     import os
 
-    from rdi_keras.errors import StoppedError, TrainingDivergedError
+    from rdi_keras.errors import StoppedError, TrainingDivergedError, WorkerLostError
 
     @functools.wraps(main)
     def run(argv: Sequence[str] | None = None) -> int:
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
         try:
             main(argv)
-        except (InputError, TrainingDivergedError) as error:
+        except (InputError, TrainingDivergedError, WorkerLostError) as error:
             print("error:", " ".join(str(error).split()), file=sys.stderr)
             return 2 if isinstance(error, InputError) else 1
         except StoppedError as stopped:
-            print(f"stopped by {stopped.args[0].name}; the same command with --resume goes on from here")
+            print(f"{stopped}. The same command goes on from there (fit.py: with --resume)")
         return 0
 
     return run

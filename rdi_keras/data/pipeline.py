@@ -4,6 +4,7 @@ import numpy as np
 import tensorflow as tf
 
 from rdi_keras.data.dataset import Split
+from rdi_keras.errors import InputError
 
 
 class TrainingBatches:
@@ -32,30 +33,57 @@ class TrainingBatches:
         flip: bool = False,
         replays: int = 1,
     ):
-        self._images, self._labels = tf.constant(split.images), tf.constant(split.labels)
+        with tf.device("CPU"):
+            self._images, self._labels = tf.constant(split.images), tf.constant(split.labels)
         self._batch_size, self._seed, self._replays = batch_size, seed, replays
         self._pad_crop, self._flip = pad_crop, flip
         self._batches = max(len(split) // batch_size, 1)
         self.steps = self._batches * replays
 
-    def epoch(self, number: int, first: int = 0) -> tf.data.Dataset:
-        """The batches of an epoch (from 0), from the one with index `first` on."""
+    def check_divisible(self, num_replicas: int) -> None:
+        """Raises `InputError` if so many devices cannot share a batch equally."""
+        size = min(self._batch_size, len(self._labels))
+        if size % num_replicas:
+            raise InputError(
+                f"A batch of {size} images cannot be shared equally by {num_replicas} devices. Name a batch "
+                "size that can (--training.batch_size)"
+            )
+
+    def epoch(
+        self, number: int, first: int = 0, share: tuple[int, int] = (0, 1), pieces: int = 1
+    ) -> tf.data.Dataset:
+        """The batches of an epoch.
+
+        Args:
+            number: of the epoch, from 0.
+            first: index of the batch to begin with.
+            share: `(k, n)`: of every batch only the k-th of n equal parts, for n processes.
+            pieces: in how many equal pieces, one after the other, such a part comes, for as many devices.
+        """
         order = np.random.default_rng([self._seed, number]).permutation(len(self._labels))
         begun, replayed = divmod(first, self._replays)
-        order = order[begun * self._batch_size : self._batches * self._batch_size]
+        size = min(self._batch_size, len(order))
+        part = size // share[1]
+        order = order[: self._batches * size].reshape(self._batches, size)
+        order = order[begun:, share[0] * part : (share[0] + 1) * part].ravel()
+        batch_size = part // pieces
         batches = tf.data.Dataset.from_tensor_slices(order)
         if self._pad_crop or self._flip:
             state = np.random.SeedSequence([self._seed, number]).generate_state(1)[0]
             batches = batches.map(
                 lambda index: self._augmented(index, tf.stack([tf.constant(state, tf.int64), index])),
                 num_parallel_calls=tf.data.AUTOTUNE,
-            ).batch(self._batch_size)
+            ).batch(batch_size)
         else:
-            batches = batches.batch(self._batch_size).map(self._at)
+            batches = batches.batch(batch_size).map(self._at)
         if self._replays > 1:
-            batches = batches.flat_map(
-                lambda *batch: tf.data.Dataset.from_tensors(batch).repeat(self._replays)
-            ).skip(replayed)
+            # All pieces of a batch, then all of them again.
+            batches = (
+                batches.batch(pieces)
+                .flat_map(lambda *batch: tf.data.Dataset.from_tensors(batch).repeat(self._replays))
+                .unbatch()
+                .skip(replayed * pieces)
+            )
         return batches.prefetch(tf.data.AUTOTUNE)
 
     def _at(self, index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

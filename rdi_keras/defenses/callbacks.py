@@ -13,6 +13,8 @@ from rdi_keras.errors import TrainingDivergedError
 # Catastrophic overfitting takes a model from half of the samples to none within an epoch; a good epoch and
 # the next differ by a few points.
 COLLAPSE = 0.7
+# Times chance: an accuracy above it is something learned.
+LEARNED = 2.0
 
 
 class StopOnDivergence(keras.callbacks.Callback):
@@ -26,7 +28,7 @@ class StopOnDivergence(keras.callbacks.Callback):
         for name, value in (logs or {}).items():
             if not math.isfinite(value):
                 raise TrainingDivergedError(
-                    f"Training stopped at step {int(self.model.optimizer.iterations)}: {name} is "
+                    f"Training stopped at step {_step_of(self.model)}: {name} is "
                     f"{float(value)}. Try a lower learning rate (--training.learning_rate)"
                 )
 
@@ -60,14 +62,21 @@ class OverfittingProbe(keras.callbacks.Callback):
         attack: the harder one.
         held_out: what it is run on.
         seed: of the attack.
+        say: is told of a collapse.
 
     Attributes:
         collapsed_at: the epoch (from 1) that training was stopped after; 0 if it was not.
     """
 
-    def __init__(self, attack: CompiledAttack, held_out: Split, seed: int = 0):
+    def __init__(
+        self,
+        attack: CompiledAttack,
+        held_out: Split,
+        seed: int = 0,
+        say: Callable[[str], None] = lambda line: None,
+    ):
         super().__init__()
-        self._attack, self._held_out, self._seed = attack, held_out, seed
+        self._attack, self._held_out, self._seed, self._say = attack, held_out, seed, say
         self.collapsed_at = 0
         self._best, self._weights = -1.0, []
 
@@ -79,8 +88,13 @@ class OverfittingProbe(keras.callbacks.Callback):
             logs["probe_accuracy"] = accuracy
         if accuracy > self._best:
             self._best, self._weights = accuracy, self.model.get_weights()
-        elif accuracy < COLLAPSE * self._best:
+        # Near chance there is nothing to collapse from.
+        elif accuracy < COLLAPSE * self._best and self._best > LEARNED / self.model.num_classes:
             self.collapsed_at = epoch + 1
+            self._say(
+                f"overfitted to the training attack: after epoch {epoch + 1} the probe finds "
+                f"{100 * accuracy:.1f} % right, {100 * self._best:.1f} before. The best epoch comes back"
+            )
             self.model.stop_training = True
             self.model.set_weights(self._weights)
 
@@ -92,3 +106,7 @@ class OverfittingProbe(keras.callbacks.Callback):
         """Takes over what `state` gave."""
         (self._best, collapsed), *self._weights = state
         self._best, self.collapsed_at = float(self._best), int(collapsed)
+
+
+def _step_of(model: keras.Model) -> int:
+    return int(keras.ops.convert_to_numpy(model.optimizer.iterations))

@@ -91,11 +91,14 @@ class Mart(RobustLoss):
         _check_at_least_0("beta", self.beta)
 
     def __call__(self, clean: tf.Tensor, attacked: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-        is_label = tf.one_hot(labels, clean.shape[-1])
-        probabilities = tf.nn.softmax(attacked)
-        rival = tf.reduce_max(probabilities * (1 - is_label), axis=-1)
-        boosted = cross_entropy(attacked, labels) - tf.math.log(1 - rival + TINY)
-        trust = tf.reduce_sum(tf.nn.softmax(clean) * is_label, axis=-1)
+        num_classes = clean.shape[-1]
+        is_label = tf.one_hot(labels, num_classes, on_value=True, off_value=False)
+        rival = tf.argmax(tf.where(is_label, attacked.dtype.min, attacked), axis=-1)
+        is_rival = tf.one_hot(rival, num_classes, on_value=True, off_value=False)
+        # ln(1 − p of the rival), from logits: where the rival is sure, 1 − p is lost in rounding.
+        others = tf.reduce_logsumexp(tf.where(is_rival, attacked.dtype.min, attacked), axis=-1)
+        boosted = cross_entropy(attacked, labels) + tf.reduce_logsumexp(attacked, axis=-1) - others
+        trust = tf.reduce_sum(tf.where(is_label, tf.nn.softmax(clean), 0.0), axis=-1)
         return boosted + self.beta * divergence(clean, attacked) * (1 - trust)
 
 
@@ -103,8 +106,10 @@ class ExitTerm(ABC):
     """A loss between the exits of one network: self-distillation. Teachers are constants."""
 
     @abstractmethod
-    def __call__(self, clean: Logits, attacked: Logits, labels: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-        """Per sample, `[B]`, from the logits of every exit, clean and attacked.
+    def __call__(
+        self, clean: Logits, attacked: Logits, labels: tf.Tensor, seed: tf.Tensor
+    ) -> list[tf.Tensor]:
+        """For every exit a loss per sample, `[B]`, from the logits of all exits, clean and attacked.
 
         Args:
             clean: N times `[B, C]`.
@@ -124,17 +129,17 @@ class NeighbourDistillation(ExitTerm):
         weight: of the term.
     """
 
-    weight: float = 3.0
+    weight: float = 1.0
 
-    def __call__(self, clean: Logits, attacked: Logits, labels: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+    def __call__(
+        self, clean: Logits, attacked: Logits, labels: tf.Tensor, seed: tf.Tensor
+    ) -> list[tf.Tensor]:
         answers = [tf.nn.softmax(each) for each in clean]
-        return self.weight * tf.add_n(
-            [
-                _distilled(tf.add_n(near) / len(near), each)
-                for number, each in enumerate(attacked)
-                for near in [answers[max(number - 1, 0) : number + 2]]
-            ]
-        )
+        terms = []
+        for number, student in enumerate(attacked):
+            near = answers[max(number - 1, 0) : number + 2]
+            terms.append(self.weight * _distilled(tf.add_n(near) / len(near), student))
+        return terms
 
 
 @dataclass(frozen=True)
@@ -142,7 +147,8 @@ class OrthogonalDistillation(ExitTerm):
     """Every exit under attack learns its own clean answer, each only the label and wrong classes of its own.
 
     At every step the wrong classes are dealt out to the exits anew, so that no two exits learn to be
-    mistaken in the same way, and an attack on one fools the others less. Source: as `NeighbourDistillation`.
+    mistaken in the same way, and an attack on one fools the others less. After NEO-KD, section 3.2; the
+    weights of both terms, and of exits, are this project's.
 
     Attributes:
         weight: of the term.
@@ -150,16 +156,21 @@ class OrthogonalDistillation(ExitTerm):
 
     weight: float = 1.0
 
-    def __call__(self, clean: Logits, attacked: Logits, labels: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+    def __call__(
+        self, clean: Logits, attacked: Logits, labels: tf.Tensor, seed: tf.Tensor
+    ) -> list[tf.Tensor]:
         num_classes = clean[0].shape[-1]
         order = tf.random.experimental.stateless_shuffle(tf.range(num_classes), seed)
         is_label = tf.one_hot(labels, num_classes)
+        # Places 0 … C−2 among the wrong classes of each sample, `[B, C]`.
+        place = order - tf.cast(order > tf.gather(order, labels)[:, None], tf.int32)
         terms = []
         for number, (teacher, student) in enumerate(zip(clean, attacked, strict=True)):
-            own = tf.cast(order % len(clean) == number, tf.float32)
+            own = tf.cast(place % len(clean) == number, tf.float32)
             kept = tf.nn.softmax(teacher) * tf.maximum(own, is_label)
-            terms.append(_distilled(kept / (tf.reduce_sum(kept, axis=-1, keepdims=True) + TINY), student))
-        return self.weight * tf.add_n(terms)
+            taught = kept / (tf.reduce_sum(kept, axis=-1, keepdims=True) + TINY)
+            terms.append(self.weight * _distilled(taught, student))
+        return terms
 
 
 def smoothed(logits: tf.Tensor, labels: tf.Tensor, smoothing: float) -> tf.Tensor:

@@ -9,6 +9,7 @@ import keras
 import tensorflow as tf
 
 from rdi_keras.attacks import SOLVERS, Attack, objective
+from rdi_keras.attacks.randomness import fold_in
 from rdi_keras.defenses.losses import LOSSES, TERMS, ExitTerm, Mix, RobustLoss
 from rdi_keras.defenses.replay import CarriedPerturbation
 from rdi_keras.errors import InputError
@@ -125,7 +126,16 @@ class RobustModel(MultiExitModel):
         self.optimizer.apply_gradients(zip(gradients, self.trainable_weights, strict=True))
         if self.carried:
             self.carried.climb(uphill[0])
+        self._share_statistics()
         return self._update_metrics(loss, parts, logits, labels)
+
+    def _share_statistics(self) -> None:
+        """Several devices that train together go on with the mean of their BatchNorm statistics."""
+        if tf.distribute.get_strategy().num_replicas_in_sync > 1:
+            mean = tf.distribute.ReduceOp.MEAN
+            moving = [each for each in self.non_trainable_weights if each.name.startswith("moving_")]
+            for weight in moving:
+                weight.assign(tf.distribute.get_replica_context().all_reduce(mean, weight.value))
 
     def test_step(self, data: tuple) -> dict:
         images, labels, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
@@ -139,7 +149,11 @@ class RobustModel(MultiExitModel):
         return self.attack.perturb(self, images, labels, self._seed_at(step), known)
 
     def _seed_at(self, step) -> tf.Tensor:
-        return tf.stack([tf.constant(self.seed, tf.int64), tf.cast(step, tf.int64)])
+        seed = tf.stack([tf.constant(self.seed, tf.int64), tf.cast(step, tf.int64)])
+        context = tf.distribute.get_replica_context()
+        if context is None or context.num_replicas_in_sync == 1:
+            return seed
+        return fold_in(seed, context.replica_id_in_sync_group)  # Devices draw different numbers.
 
     def _views(self, images, labels, step) -> list:
         """The batch and, where the loss needs it, the same batch under attack."""
@@ -154,7 +168,9 @@ class RobustModel(MultiExitModel):
         ]
         if self.terms:
             seed = self._seed_at(step)
-            per_sample.append(tf.add_n([term(clean, attacked, labels, seed) for term in self.terms]))
+            per_exit = zip(*(term(clean, attacked, labels, seed) for term in self.terms), strict=True)
+            weighted = [w * tf.add_n(each) for w, each in zip(self.exit_weights, per_exit, strict=True)]
+            per_sample.append(tf.add_n(weighted))
         scale = 1.0 if sample_weight is None else tf.cast(sample_weight, tf.float32)
         parts = [tf.reduce_mean(scale * each) for each in per_sample]
         # The layers' own losses too: weight regularisation, say.

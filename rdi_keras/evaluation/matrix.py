@@ -2,16 +2,30 @@
 
 from collections.abc import Mapping
 
+from rdi_keras.errors import InputError
+
 
 def matrix_table(reports: Mapping[str, dict]) -> str:
     """Markdown tables of accuracy and of compute, defence × condition.
 
     Args:
-        reports: defence → its report; all of the same data, suite and budget.
+        reports: defence → its report.
+
+    Raises:
+        InputError: if they are not of the same data, samples, ε and attack list.
     """
+    same = ("dataset", "split", "n", "epsilon_text", "suite")
+    kinds = {tuple(report[name] for name in same) for report in reports.values()}
+    if len(kinds) != 1:
+        raise InputError(f"A matrix takes reports of one kind. Received: {sorted(kinds)}")
     conditions = list(next(iter(reports.values()))["conditions"])
     first = next(iter(reports.values()))
     head = ["defence", *(each.replace("_", " ") for each in conditions)]
+
+    times = [
+        f"{name} {report['calibration'].get('training_seconds', {}).get('model', 0) / 60:.1f}"
+        for name, report in reports.items()
+    ]
 
     def table(cell) -> list[str]:
         rows = [
@@ -34,6 +48,8 @@ def matrix_table(reports: Mapping[str, dict]) -> str:
             "Multiply-accumulates saved, % of the backbone's, side heads passed included:",
             "",
             *table(lambda each: f"{100 * each['saving']:.1f}"),
+            "",
+            f"Minutes of training: {', '.join(times)}.",
             "",
         ]
     )

@@ -11,6 +11,7 @@ import numpy as np
 from rdi_keras.data import Dataset
 from rdi_keras.errors import InputError
 from rdi_keras.evaluation.cascade import Conditions
+from rdi_keras.files import write_text
 from rdi_keras.inference import CostTable, LatencyTable
 from rdi_keras.metadata import Metadata
 
@@ -143,7 +144,7 @@ def validate(report: dict) -> None:
 def write_report(report: dict, folder: Path) -> Path:
     """Writes `report.json` into a folder and returns its path."""
     path = folder / JSON_FILE
-    path.write_text(json.dumps(report, indent=2) + "\n")
+    write_text(path, json.dumps(report, indent=2) + "\n")
     return path
 
 

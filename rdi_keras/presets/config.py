@@ -185,6 +185,8 @@ class Config:
         name: of the run's folder and of the exported model.
         seed: of weights, order of samples and attacks.
         epsilon: radius of the L∞ ball in pixel units, a number or a fraction such as 8/255.
+        strategy: who trains together: none (one device), mirrored (all GPUs of this machine) or multi_worker
+            (the processes that the environment variable TF_CONFIG lists; each runs this command).
         twin: whether to train the same backbone with one exit beside it, for comparison.
         runs_dir: where run folders lie.
         saved_models_dir: where exported models lie.
@@ -195,6 +197,7 @@ class Config:
     name: str = "digits"
     seed: int = 0
     epsilon: str | float = "0.1"
+    strategy: Literal["none", "mirrored", "multi_worker"] = "none"
     twin: bool = True
     runs_dir: str = "runs"
     saved_models_dir: str = "saved_models"

@@ -4,7 +4,7 @@ import copy
 import dataclasses
 
 from rdi_keras.errors import InputError
-from rdi_keras.presets.config import Config
+from rdi_keras.presets.config import Config, TrainingConfig
 
 # Free-AT uses every batch so often, and as many times fewer epochs.
 REPLAYS = 4
@@ -40,6 +40,9 @@ def with_defence(config: Config, name: str) -> Config:
     if name not in DEFENCES:
         raise InputError(f"Unknown defence {name!r}. Allowed: {', '.join(DEFENCES)}")
     changed = copy.deepcopy(config)
+    plain = TrainingConfig()
+    for field in ("loss", "label_smoothing", "neighbour_weight", "orthogonal_weight", "replays", "probe"):
+        setattr(changed.training, field, getattr(plain, field))  # What another defence would change.
     for field, value in DEFENCES[name].items():
         section, _, leaf = field.rpartition(".")
         target = changed.training.attack if section else changed.training

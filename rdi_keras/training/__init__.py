@@ -11,6 +11,7 @@ from rdi_keras.training.building import (
 )
 from rdi_keras.training.calibrating import calibrate, calibrate_budgets, calibration_facts
 from rdi_keras.training.checkpoints import Checkpoints, Progress
+from rdi_keras.training.cluster import STRATEGIES, Cluster, join_cluster
 from rdi_keras.training.fitting import VALIDATION_SAMPLES, checkpoints_of, decisive_settings, fit_model
 from rdi_keras.training.loop import TrainingLoop
 from rdi_keras.training.optimizers import OPTIMIZERS, OneCycle, make_optimizer
@@ -19,8 +20,10 @@ from rdi_keras.training.stopping import StopRequest
 
 __all__ = [
     "OPTIMIZERS",
+    "STRATEGIES",
     "VALIDATION_SAMPLES",
     "Checkpoints",
+    "Cluster",
     "OneCycle",
     "Progress",
     "StopRequest",
@@ -37,6 +40,7 @@ __all__ = [
     "checkpoints_of",
     "decisive_settings",
     "fit_model",
+    "join_cluster",
     "load_data",
     "make_optimizer",
     "robust_budget_table",

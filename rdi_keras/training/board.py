@@ -10,6 +10,7 @@ import tensorflow as tf
 from rdi_keras.data import Split
 from rdi_keras.inference import EntropyPolicy
 from rdi_keras.names import exit_names
+from rdi_keras.training.calibrating import logits_of
 
 SHOWN = 8  # Images.
 
@@ -23,11 +24,12 @@ class TrainingBoard(keras.callbacks.Callback):
     Args:
         folder: of the event files.
         held_out: whose exit shares are counted, clean, and whose first images are shown.
+        say: is told where nothing can be written; training goes on.
     """
 
-    def __init__(self, folder: Path, held_out: Split):
+    def __init__(self, folder: Path, held_out: Split, say: Callable[[str], None] = print):
         super().__init__()
-        self._folder, self._held_out = folder, held_out
+        self._folder, self._held_out, self._say = folder, held_out, say
         self._attacked: Callable | None = None
 
     def on_train_begin(self, logs: dict | None = None) -> None:
@@ -42,14 +44,20 @@ class TrainingBoard(keras.callbacks.Callback):
             for name, value in (logs or {}).items()
         }
         thresholds = self.model.thresholds.numpy()
-        outputs = self.model.predict(self._held_out.images, batch_size=500, verbose=0)
-        _, exits = EntropyPolicy(thresholds).answer(list(outputs.values()))
+        logits = logits_of(self.model, self._held_out.images)
+        _, exits = EntropyPolicy(thresholds).answer(list(logits.swapaxes(0, 1)))
         exits = np.asarray(exits)
         names = exit_names(self.model.num_exits)
         scalars |= {f"threshold/{name}": value for name, value in zip(names, thresholds, strict=False)}
         scalars |= {f"exit_share/{name}": np.mean(exits == k) for k, name in enumerate(names, start=1)}
         scalars["learning_rate"] = float(self.model.optimizer.learning_rate)
-        with self._writer.as_default(step=epoch + 1):
+        try:
+            self._write(epoch + 1, scalars)
+        except (OSError, tf.errors.OpError) as error:
+            self._say(f"Cannot write to {str(self._folder)!r}: {error}. Training goes on")
+
+    def _write(self, step: int, scalars: dict) -> None:
+        with self._writer.as_default(step=step):
             for name, value in scalars.items():
                 tf.summary.scalar(name, float(value))
             if self._attacked is not None:

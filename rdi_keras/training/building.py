@@ -152,6 +152,11 @@ def build_model(config: Config, dataset: Dataset, side_exits: bool = True) -> Ro
     num_steps = max(len(dataset.train) // training.batch_size, 1) * training.replays * training.epochs
     carried = None
     if training.replays > 1:
+        if not build_loss(training).needs_attack:
+            raise InputError(
+                "Free-AT (training.replays above 1) trains on attacked images. Received: "
+                f"training.replays={training.replays}, training.adversarial_weight=0"
+            )
         batch_size = min(training.batch_size, len(dataset.train))
         carried = CarriedPerturbation(config.epsilon, (batch_size, *dataset.input_shape))
     model.compile(

@@ -14,8 +14,9 @@ from rdi_keras.inference import (
     thresholds_for_shares,
 )
 from rdi_keras.models import MultiExitModel
-from rdi_keras.names import exit_names
 from rdi_keras.presets import CalibrationConfig
+
+BATCH = 500
 
 
 def calibrate(model: MultiExitModel, held_out: Split, config: CalibrationConfig) -> dict:
@@ -25,7 +26,7 @@ def calibrate(model: MultiExitModel, held_out: Split, config: CalibrationConfig)
         How they were chosen, and accuracy, mean MACs, saving and exit shares on these data.
     """
     cost = cost_table(model)
-    logits = _held_out_logits(model, held_out)
+    logits = logits_of(model, held_out.images)
     entropies = np.asarray(entropy(logits))
     model.thresholds.assign(_choose_thresholds(entropies, cost, config))
     method = f"shares {config.shares}" if config.shares else f"budget {config.budget}"
@@ -34,7 +35,7 @@ def calibrate(model: MultiExitModel, held_out: Split, config: CalibrationConfig)
 
 def calibration_facts(model: MultiExitModel, held_out: Split, method: str) -> dict:
     """What a model's thresholds do on held-out data, and in words how they were chosen."""
-    return _facts(model, _held_out_logits(model, held_out), held_out, method)
+    return _facts(model, logits_of(model, held_out.images), held_out, method)
 
 
 def _facts(model: MultiExitModel, logits: np.ndarray, held_out: Split, method: str) -> dict:
@@ -57,14 +58,17 @@ def calibrate_budgets(model: MultiExitModel, held_out: Split) -> BudgetTable | N
     if model.num_exits == 1:
         return None
     cost = cost_table(model)
-    entropies = np.asarray(entropy(_held_out_logits(model, held_out)))
+    entropies = np.asarray(entropy(logits_of(model, held_out.images)))
     return budget_table(entropies, cost.cumulative, cost.backbone)
 
 
-def _held_out_logits(model: MultiExitModel, held_out: Split) -> np.ndarray:
-    """Float32 `[n, N, C]`."""
-    outputs = model.predict(held_out.images, batch_size=500, verbose=0)
-    return np.stack([outputs[name] for name in exit_names(model.num_exits)], axis=1)
+def logits_of(model: MultiExitModel, images: np.ndarray) -> np.ndarray:
+    """The logits of every exit, float32 `[n, N, C]`.
+
+    Not `predict`, which does not work where several machines train together.
+    """
+    parts = (images[start : start + BATCH] for start in range(0, len(images), BATCH))
+    return np.concatenate([np.stack([each.numpy() for each in model.logits(part)], axis=1) for part in parts])
 
 
 def _choose_thresholds(entropies: np.ndarray, cost: CostTable, config: CalibrationConfig) -> np.ndarray:

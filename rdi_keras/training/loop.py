@@ -1,6 +1,8 @@
 """The training loop: epochs of steps that can be cut anywhere and taken up again."""
 
-from collections.abc import Callable, Sequence
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Sequence
 
 import keras
 import numpy as np
@@ -9,11 +11,21 @@ import tensorflow as tf
 from rdi_keras.data import Split
 from rdi_keras.data.pipeline import TrainingBatches
 from rdi_keras.defenses import RobustModel
+from rdi_keras.errors import InputError, StoppedError, WorkerLostError
 from rdi_keras.training.checkpoints import Checkpoints, Progress
+from rdi_keras.training.cluster import Cluster
 from rdi_keras.training.stopping import StopRequest
 
 # Held-out images that one validation step takes.
 VALIDATION_BATCH = 1000
+# What TensorFlow raises where a process that it waits for is gone.
+LOST = (
+    tf.errors.UnavailableError,
+    tf.errors.AbortedError,
+    tf.errors.CancelledError,
+    tf.errors.DeadlineExceededError,
+    tf.errors.InternalError,
+)
 
 
 class TrainingLoop:
@@ -23,15 +35,20 @@ class TrainingLoop:
     `state()`, and how far it has come. Random numbers follow from seed, epoch and step. So a training that
     was cut and resumed ends, where operations are deterministic, with the very weights of one that was not.
 
+    Where the optimizer keeps a running mean of the weights, epochs are validated, and callbacks called, with
+    the mean in the weights' place, and training ends with it. BatchNorm's statistics are always the latest.
+
     Args:
         model: compiled.
         batches: the training data.
         held_out: what every epoch is validated on.
         epochs: how many.
-        callbacks: Keras callbacks, called as in `fit`; of batches only the end is told.
+        callbacks: Keras callbacks, called as in `fit`; of batches only the end is told. What they add to an
+            epoch's logs becomes part of its row.
         checkpoints: where states are kept; `None` for nowhere.
         stop: asked after every step; on request the state is saved and `StoppedError` raised.
         on_epoch: is given the history after every epoch, and that of a resumed training at its start.
+        cluster: who trains together; the model was built in its strategy's scope.
     """
 
     def __init__(
@@ -44,61 +61,103 @@ class TrainingLoop:
         checkpoints: Checkpoints | None = None,
         stop: StopRequest | None = None,
         on_epoch: Callable[[list[dict]], None] = lambda history: None,
+        cluster: Cluster | None = None,
     ):
         self._model, self._batches, self._held_out, self._epochs = model, batches, held_out, epochs
-        self._stateful = [each for each in callbacks if hasattr(each, "state")]
-        self._callbacks = keras.callbacks.CallbackList(
-            list(callbacks), model=model, epochs=epochs, steps=batches.steps
-        )
+        self._callbacks = list(callbacks)
+        for each in self._callbacks:
+            each.set_model(model)
+            each.set_params({"epochs": epochs, "steps": batches.steps})
         self._checkpoints, self._stop, self._on_epoch = checkpoints, stop or StopRequest(), on_epoch
-        self._strategy = tf.distribute.get_strategy()
+        self._cluster = cluster or Cluster(tf.distribute.get_strategy())
+        batches.check_divisible(self._cluster.num_replicas)
         self._train = self._compiled(model.train_step)
         self._test = self._compiled(model.test_step)
 
-    def run(self) -> list[dict]:
-        """Trains to the end; returns a row of logs per epoch.
+    def run(self) -> Progress:
+        """Trains to the end; returns how it went.
 
         Raises:
             StoppedError: if a stop was requested; the state is saved.
+            WorkerLostError: if another process of the cluster is gone.
             InputError: if the newest checkpoint is of another training.
         """
+        try:
+            with self._cluster.strategy.scope():
+                return self._run()
+        except LOST as error:
+            if self._cluster.num_workers == 1:
+                raise
+            raise WorkerLostError(
+                "A process of this training is gone. Start all of them again with --resume: training goes on "
+                f"from the last state. TensorFlow says: {str(error).splitlines()[0]}"
+            ) from error
+
+    def _run(self) -> Progress:
         self._model.optimizer.build(self._model.trainable_variables)
         self._model.stop_training = False
         progress = self._restored()
-        self._callbacks.on_train_begin()
+        begun = time.monotonic() - progress.seconds
+        self._tell("on_train_begin")
+        saved = True
         with self._stop.deferred():
             while progress.epoch < self._epochs and not self._stop.requested:
-                self._run_epoch(progress)
-            self._save(progress)
-        self._callbacks.on_train_end()
-        return progress.history
+                self._run_epoch(progress, begun)
+            # Several processes do not come to the same step: theirs is the last state that all agreed on.
+            if self._checkpoints and not (self._stop.requested and self._cluster.num_workers > 1):
+                saved = self._checkpoints.save(self._state(), progress)
+        if self._stop.requested:
+            kept = "the state is saved" if saved else "the state could not be saved; the last one stays"
+            raise StoppedError(self._stop.signal, kept)
+        self._tell("on_train_end")
+        return progress
 
-    def _run_epoch(self, progress: Progress) -> None:
+    def _run_epoch(self, progress: Progress, begun: float) -> None:
         if progress.step == 0:
-            self._callbacks.on_epoch_begin(progress.epoch)
+            self._tell("on_epoch_begin", progress.epoch)
             self._model.reset_metrics()
-        batches = self._batches.epoch(progress.epoch, progress.step)
-        for batch in self._strategy.experimental_distribute_dataset(batches):
+        batches = self._cluster.strategy.distribute_datasets_from_function(
+            lambda context: self._batches.epoch(
+                progress.epoch,
+                progress.step,
+                (context.input_pipeline_id, context.num_input_pipelines),
+                context.num_replicas_in_sync // context.num_input_pipelines,
+            )
+        )
+        for batch in batches:
             logs = self._train(*batch)
-            progress.step += 1
-            self._callbacks.on_train_batch_end(progress.step - 1, _numbers(logs))
+            progress.step, progress.seconds = progress.step + 1, time.monotonic() - begun
+            self._tell("on_train_batch_end", progress.step - 1, self._numbers(logs))
             if self._stop.requested:
                 return
             if self._checkpoints and progress.step < self._batches.steps:
                 self._checkpoints.save_if_due(self._state, progress)
         logs = self._results()
-        logs |= {f"val_{name}": value for name, value in self._validated().items()}
-        self._callbacks.on_epoch_end(progress.epoch, logs)
+        with self._averaged(for_good=progress.epoch + 1 == self._epochs):
+            logs |= {f"val_{name}": value for name, value in self._validated().items()}
+            self._tell("on_epoch_end", progress.epoch, logs)
         progress.history.append(logs)
         progress.epoch, progress.step = progress.epoch + 1, 0
+        progress.seconds = time.monotonic() - begun
         if self._model.stop_training:
             progress.epoch = self._epochs
-        elif progress.epoch == self._epochs:
-            # Where a running mean of the weights is kept, it becomes the weights.
-            self._model.optimizer.finalize_variable_values(self._model.trainable_variables)
-        self._on_epoch(progress.history)
         if self._checkpoints:
             self._checkpoints.save_if_due(self._state, progress)
+        self._on_epoch(progress.history)
+
+    @contextlib.contextmanager
+    def _averaged(self, for_good: bool) -> Iterator[None]:
+        """A context in which weights are their running mean, if there is one; at the end they stay so."""
+        optimizer, variables = self._model.optimizer, self._model.trainable_variables
+        if not optimizer.use_ema:
+            yield
+            return
+        latest = [keras.ops.convert_to_numpy(each) for each in variables]
+        optimizer.finalize_variable_values(variables)
+        yield
+        if not for_good and not self._model.stop_training:
+            for variable, value in zip(variables, latest, strict=True):
+                variable.assign(value)
 
     def _validated(self) -> dict:
         self._model.reset_metrics()
@@ -112,9 +171,18 @@ class TrainingLoop:
 
     def _compiled(self, step: Callable) -> Callable:
         def run(images, labels):
-            return self._strategy.run(step, args=((images, labels),))
+            return self._cluster.strategy.run(step, args=((images, labels),))
 
         return tf.function(run, jit_compile=self._model.jit_compile, reduce_retracing=True)
+
+    def _numbers(self, logs: dict) -> dict:
+        """As the first of this process's devices sees them."""
+        local = self._cluster.strategy.experimental_local_results
+        return {name: float(local(value)[0]) for name, value in logs.items()}
+
+    def _tell(self, event: str, *arguments) -> None:
+        for each in self._callbacks:
+            getattr(each, event)(*arguments)
 
     # === State ===
 
@@ -124,9 +192,12 @@ class TrainingLoop:
         carried = [model.carried.delta] if model.carried else []
         return [*model.variables, *model.optimizer.variables, *metrics, *carried]
 
+    def _stateful(self) -> list[keras.callbacks.Callback]:
+        return [each for each in self._callbacks if hasattr(each, "state")]
+
     def _state(self) -> list[np.ndarray]:
-        states = [each.state() for each in self._stateful]
-        own = [np.asarray(each) for each in self._variables()]
+        states = [each.state() for each in self._stateful()]
+        own = [keras.ops.convert_to_numpy(each) for each in self._variables()]
         return [*own, np.array([len(each) for each in states], int), *(a for each in states for a in each)]
 
     def _restored(self) -> Progress:
@@ -135,20 +206,18 @@ class TrainingLoop:
             return Progress()
         arrays, progress = found
         variables = self._variables()
+        shapes = [tuple(each.shape) for each in variables]
+        if [each.shape for each in arrays[: len(shapes)]] != shapes or len(arrays) == len(shapes):
+            raise InputError(
+                "The newest checkpoint is of another model or optimizer. Go on with what it was written by, "
+                "or start anew: --overwrite true, without --resume"
+            )
         for variable, value in zip(variables, arrays, strict=False):
             variable.assign(value)
         lengths, *rest = arrays[len(variables) :]
-        for callback, length in zip(self._stateful, lengths, strict=True):
+        for callback, length in zip(self._stateful(), lengths, strict=True):
             callback.restore(rest[:length])
             rest = rest[length:]
         if progress.history:
             self._on_epoch(progress.history)
         return progress
-
-    def _save(self, progress: Progress) -> None:
-        if self._checkpoints:
-            self._checkpoints.save(self._state(), progress)
-
-
-def _numbers(logs: dict) -> dict:
-    return {name: float(np.asarray(value)) for name, value in logs.items()}

@@ -13,35 +13,32 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 class StopRequest:
     """Turns the first SIGTERM or SIGINT into a `StoppedError`, as a context.
 
-    Inside `deferred` the error waits for `check`, which is called where everything can be saved. A second
-    signal does what it does without this context. Outside the main thread, where Python takes no signals,
-    it does nothing.
+    Inside `deferred` nothing is raised: who is in there looks at `requested` where everything can be saved. A
+    second signal does what it does without this context. Outside the main thread, where Python takes no
+    signals, it does nothing.
+
+    Attributes:
+        signal: the one that has come, or `None`.
     """
 
     def __init__(self):
-        self._signal: int | None = None
+        self.signal: signal.Signals | None = None
         self._deferring = False
         self._before: dict = {}
 
     @property
     def requested(self) -> bool:
         """Whether a signal has come."""
-        return self._signal is not None
+        return self.signal is not None
 
     @contextlib.contextmanager
     def deferred(self) -> Iterator[None]:
-        """A context in which only `check` raises."""
+        """A context in which a signal is only noted."""
         self._deferring = True
         try:
             yield
         finally:
             self._deferring = False
-        self.check()
-
-    def check(self) -> None:
-        """Raises `StoppedError` if a signal has come."""
-        if self._signal is not None:
-            raise StoppedError(signal.Signals(self._signal))
 
     def __enter__(self) -> "StopRequest":
         if threading.current_thread() is threading.main_thread():
@@ -52,10 +49,10 @@ class StopRequest:
         self._hand_back()
 
     def _heard(self, number: int, frame) -> None:
-        self._signal = number
+        self.signal = signal.Signals(number)
         self._hand_back()
         if not self._deferring:
-            self.check()
+            raise StoppedError(self.signal)
 
     def _hand_back(self) -> None:
         for each, handler in self._before.items():

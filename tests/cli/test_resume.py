@@ -1,5 +1,8 @@
 """`fit.py` cut in the middle, told to stop, run twice at once."""
 
+import errno
+import json
+import os
 import signal
 
 import keras
@@ -45,7 +48,9 @@ def test_told_to_stop_it_saves_and_with_resume_it_ends_as_if_it_had_not_been(
         callback = keras.callbacks.LambdaCallback(on_train_batch_end=ask)
         patched.setattr("rdi_keras.training.fitting.StopOnDivergence", lambda: callback)
         assert fit.main(arguments(tmp_path)) == 0
-    assert "stopped by SIGTERM; the same command with --resume goes on from here" in capsys.readouterr().out
+    assert "stopped by SIGTERM; the state is saved" in capsys.readouterr().out
+    assert fit.main(arguments(tmp_path)) == 2
+    assert "holds a run that was cut. Go on with it: --resume" in capsys.readouterr().err
     run = RunFolder(tmp_path / "runs" / "cut")
     assert not run.is_finished
     assert list(run.checkpoints_path.glob("*.npz"))
@@ -95,3 +100,40 @@ def test_resume_with_other_settings_is_refused(tmp_path, monkeypatch, capsys):
     assert said in capsys.readouterr().err
     config = (tmp_path / "runs" / "cut" / "config.yaml").read_text()
     assert "learning_rate: 0.001" in config
+
+
+def test_resume_and_overwrite_exclude_each_other(tmp_path, capsys):
+    assert fit.main([*arguments(tmp_path), "--resume", "--overwrite=true"]) == 2
+    assert "Received: both" in capsys.readouterr().err
+
+
+def test_probe_ema_and_calibration_under_attack_through_the_command(tmp_path, capsys):
+    options = ["--training.probe=true", "--training.ema=0.9", "--calibration.attacked=10", "--twin=false"]
+    assert fit.main([*arguments(tmp_path), *options]) == 0
+    assert "calibration, round 1: worst case" in capsys.readouterr().out
+    run = tmp_path / "runs" / "cut"
+    assert "probe_accuracy" in (run / "history.csv").read_text().splitlines()[0]
+    calibration = json.loads((run / "calibration.json").read_text())
+    assert calibration["attacked"] == 10
+    assert calibration["front"]
+    assert calibration["training_seconds"]["model"] >= 0
+    metadata = json.loads((run / "metadata.json").read_text())
+    assert metadata["budget_table"]["budgets"]
+
+
+def test_a_disk_that_is_full_while_it_trains_is_said_and_training_goes_on(tmp_path, capsys, monkeypatch):
+    from rdi_keras import files
+
+    def full(number):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(files.os, "fsync", full)
+        patched.setattr("rdi_keras.cli.fit._open", lambda run, config, resume: None)
+        patched.setattr("rdi_keras.runs.RunFolder.finish", lambda *arguments: full(0))
+        assert fit.main([*arguments(tmp_path), "--twin=false"]) == 2
+    said, error = capsys.readouterr()
+    assert "Cannot write the trained model" in error
+    assert "Cannot write 'history.csv': No space left on device. Training goes on" in said
+    assert "Cannot write the checkpoint" in said
+    assert "model, epoch 2/2" in said

@@ -71,6 +71,20 @@ def test_mart():
     np.testing.assert_allclose(Mart(5)(clean, attacked, LABELS), expected, rtol=1e-4)
 
 
+@pytest.mark.parametrize("gap", [5.0, 18.0, 25.0, 60.0])
+def test_mart_holds_where_a_wrong_class_is_sure(gap):
+    """−ln p_y − ln(1 − p_r), with logits 0, gap, 0 and label 0: both terms are gap, but for little."""
+    attacked = tf.constant([[0.0, gap, 0.0]])
+    with tf.GradientTape() as tape:
+        tape.watch(attacked)
+        loss = Mart(0)(tf.zeros((1, 3)), attacked, np.array([0]))
+    z = np.array([0.0, gap, 0.0])
+    total, others = np.exp(z).sum(), 2.0
+    assert float(loss[0]) == pytest.approx(2 * np.log(total) - np.log(others), rel=1e-5)
+    expected = 2 * np.exp(z) / total - [1, 0, 0] - np.array([1, 0, 1]) / others
+    np.testing.assert_allclose(tape.gradient(loss, attacked)[0], expected, atol=1e-5)
+
+
 @pytest.mark.parametrize("make", [lambda s: Mix(0.0, s), lambda s: Trades(0, s)], ids=["mix", "trades"])
 def test_label_smoothing_is_cross_entropy_with_soft_labels(make):
     clean, attacked = logits(0, 2)
@@ -88,7 +102,7 @@ def test_neighbours_teach_their_mean():
         for teacher, each in zip(teachers, attacked, strict=True)
     )
     found = NeighbourDistillation(2)(clean, attacked, LABELS, SEED)
-    np.testing.assert_allclose(found, 2 * expected, rtol=1e-4)
+    np.testing.assert_allclose(sum(found), 2 * expected, rtol=1e-4)
 
 
 def test_orthogonal_teachers_share_no_wrong_class():
@@ -96,7 +110,8 @@ def test_orthogonal_teachers_share_no_wrong_class():
     clean, attacked = logits(1, 3), logits(2, 3)
     with tf.GradientTape() as tape:
         tape.watch([clean, attacked])
-        total = tf.reduce_sum(OrthogonalDistillation()(clean, attacked, LABELS, SEED))
+        terms = OrthogonalDistillation()(clean, attacked, LABELS, SEED)
+        total = tf.reduce_sum(tf.add_n(terms))
     of_teachers, of_students = tape.gradient(total, [clean, attacked])
     assert of_teachers == [None] * 3
     is_label = np.eye(3)[LABELS] == 1
@@ -180,6 +195,14 @@ def test_last_takes_fewer_passes_and_stays_in_the_ball(data, monkeypatch):  # no
         found = attack.perturb(model, images, labels, SEED)
         assert len(passes) == expected
         assert attack.solver.ball.holds(found, images)
+
+
+def test_trades_attacks_what_is_wrong_already_too(data):  # noqa: F811
+    """A perturbation that moves the answer but lowers the cross-entropy is kept all the same."""
+    model, (images, labels) = build(), data
+    attack = Attack(objective("divergence"), PGD(0.1, 2, 0.1))
+    changed = attack.perturb(model, tf.constant(images), tf.constant(labels), SEED)
+    assert (np.abs(changed - images).max(axis=(1, 2, 3)) > 0).all()
 
 
 class TestProbe:

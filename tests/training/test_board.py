@@ -10,7 +10,7 @@ from tests.training import tiny
 
 def test_scalars_and_images_of_every_epoch(tmp_path):
     model = tiny.build()
-    history = tiny.loop(model, None, callbacks=[TrainingBoard(tmp_path, tiny.data())]).run()
+    history = tiny.loop(model, None, callbacks=[TrainingBoard(tmp_path, tiny.data())]).run().history
     events = EventAccumulator(str(tmp_path), size_guidance={"tensors": 0})
     events.Reload()
     tags = set(events.Tags()["tensors"])

@@ -34,11 +34,11 @@ def assert_restores(checkpoints, number: int) -> None:
     for ours, theirs in zip(arrays, state(number), strict=True):
         np.testing.assert_array_equal(ours, theirs)
         assert ours.dtype == theirs.dtype
-    assert progress == Progress(1, number, [{"loss": 0.1 + number}])
+    assert progress == Progress(1, number, 2.5, [{"loss": 0.1 + number}])
 
 
 def save(checkpoints, number: int) -> bool:
-    return checkpoints.save(state(number), Progress(1, number, [{"loss": 0.1 + number}]))
+    return checkpoints.save(state(number), Progress(1, number, 2.5, [{"loss": 0.1 + number}]))
 
 
 def test_there_is_nothing_to_restore_at_first(checkpoints):

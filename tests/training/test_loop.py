@@ -33,7 +33,7 @@ class Cut(keras.callbacks.Callback):
 def uninterrupted():
     """Weights and history of a training in one piece, without any checkpoints."""
     model = tiny.build()
-    history = tiny.loop(model, None).run()
+    history = tiny.loop(model, None).run().history
     return model.get_weights(), history
 
 
@@ -42,13 +42,22 @@ def test_a_cut_training_ends_with_the_same_weights_and_history(uninterrupted, cu
     weights, expected = uninterrupted
     if replays > 1:
         model = tiny.build(replays)
-        expected, weights = tiny.loop(model, None, replays=replays).run(), model.get_weights()
+        expected, weights = tiny.loop(model, None, replays=replays).run().history, model.get_weights()
     for after in cuts:
         model = tiny.build(replays)
         with pytest.raises(RuntimeError, match="cut"):
             tiny.loop(model, tmp_path, callbacks=[Cut(after)], steps=2, replays=replays).run()
     model, told = tiny.build(replays), []
-    history = tiny.loop(model, tmp_path, replays=replays, on_epoch=lambda rows: told.append(len(rows))).run()
+    saved = max((each.name for each in tmp_path.glob("*.npz")), default="model-0-0.npz")
+    steps_done = [int(each) for each in saved.removesuffix(".npz").split("-")[1:]]
+    count = Cut(10**9)
+    resumed = tiny.loop(
+        model, tmp_path, callbacks=[count], replays=replays, on_epoch=lambda rows: told.append(len(rows))
+    )
+    history = resumed.run().history
+    per_epoch = STEPS * replays
+    assert 10**9 - count.left == len(expected) * per_epoch - steps_done[0] * per_epoch - steps_done[1]
+    assert max(steps_done) > 0 or cuts == (1,)
     for ours, theirs in zip(model.get_weights(), weights, strict=True):
         np.testing.assert_array_equal(ours, theirs)
     assert history == expected
@@ -65,9 +74,9 @@ def test_the_running_mean_of_the_weights_is_what_training_ends_with(uninterrupte
 
 def test_a_finished_training_is_not_trained_on(tmp_path):
     model = tiny.build()
-    history = tiny.loop(model, tmp_path).run()
+    history = tiny.loop(model, tmp_path).run().history
     again = tiny.build()
-    assert tiny.loop(again, tmp_path, callbacks=[Cut(1)]).run() == history
+    assert tiny.loop(again, tmp_path, callbacks=[Cut(1)]).run().history == history
     for ours, theirs in zip(again.get_weights(), model.get_weights(), strict=True):
         np.testing.assert_array_equal(ours, theirs)
 
@@ -75,21 +84,27 @@ def test_a_finished_training_is_not_trained_on(tmp_path):
 def test_killed_processes_end_with_bit_identical_weights(tmp_path):
     """SIGKILL in the middle of epochs, with deterministic operations, against a process left alone."""
 
-    def run(folder: Path, kill_after: int | None) -> None:
+    def run(folder: Path, kill_after: int | None) -> int:
+        """How many steps it took."""
+        steps = 0
         command = [sys.executable, "-m", "tests.training.tiny", str(folder)]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
         for number, line in enumerate(process.stdout, start=1):
             if number == kill_after:
                 process.kill()
+            steps += line.startswith("step")
             if line == "done\n":
                 assert kill_after is None
         assert process.wait() == (0 if kill_after is None else -signal.SIGKILL)
+        return steps
 
     alone, killed = tmp_path / "alone", tmp_path / "killed"
-    run(alone, None)
-    for steps in np.random.default_rng().integers(4, 9, 2):
-        run(killed, int(steps))
-    run(killed, None)
+    everything = run(alone, None)
+    points = np.random.default_rng().integers(4, 9, 2).tolist()
+    print("killed after steps", points)
+    for steps in points:
+        run(killed, steps)
+    assert run(killed, None) < everything
     with np.load(alone / "weights.npz") as expected, np.load(killed / "weights.npz") as found:
         for name in expected.files:
             np.testing.assert_array_equal(found[name], expected[name])
@@ -103,7 +118,7 @@ def test_a_signal_saves_the_state_and_stops(name, tmp_path, uninterrupted):
     before = signal.getsignal(signal.Signals[name])
     with pytest.raises(StoppedError) as stopped, StopRequest() as stop:
         tiny.loop(tiny.build(), tmp_path, stop=stop, callbacks=[ask], steps=99).run()
-    assert stopped.value.args[0] is signal.Signals[name]
+    assert stopped.value.signal is signal.Signals[name]
     assert signal.getsignal(signal.Signals[name]) is before
     assert [each.name for each in tmp_path.iterdir()] == ["model-000000-00000002.npz"]
     model = tiny.build()
@@ -129,5 +144,5 @@ def test_what_stops_training_is_raised_and_nothing_is_saved_of_it(tmp_path):
 
 def test_a_state_of_other_settings_is_refused(tmp_path):
     tiny.loop(tiny.build(), tmp_path).run()
-    with pytest.raises(InputError, match="of a training with other settings or software"):
+    with pytest.raises(InputError, match="of a training with other settings, data or software"):
         Checkpoints(tmp_path, "model", "another").restore()
