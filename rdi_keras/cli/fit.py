@@ -267,3 +267,7 @@ def _step_progress(part: str, epochs: int, console):
 
         bar = keras.callbacks.LambdaCallback(on_epoch_begin=on_epoch, on_train_batch_end=on_step)
         yield bar
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

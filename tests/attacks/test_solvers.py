@@ -8,7 +8,7 @@ import tensorflow as tf
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rdi_keras.attacks import APGD, L2, PGD, WRM, Linf, Square, mi_fgsm
+from rdi_keras.attacks import APGD, L2, NFGSM, PGD, WRM, Linf, Square, mi_fgsm
 from rdi_keras.attacks.apgd import checkpoints
 from rdi_keras.attacks.randomness import batch_draw
 from rdi_keras.attacks.solvers import rank_of
@@ -163,3 +163,15 @@ def test_wrm_goes_where_loss_and_distance_balance():
 
     result = WRM(0.5, num_steps=100).run(value, images, DRAW)
     np.testing.assert_allclose(result - images, 0.5 * weights[None, None, None], atol=0.01)
+
+
+def test_n_fgsm_adds_a_full_step_to_noise_of_twice_the_size():
+    """Along a ramp, so that the step is +ε everywhere: what is left without it is the noise."""
+    images = tf.fill((64, 5, 5, 1), 0.5)
+    found = NFGSM(0.1).last(ramp, images, batch_draw(tf.constant([1, 2]), 64)) - images
+    noise = (found - 0.1).numpy()
+    assert np.abs(noise).max() <= 0.2 + 1e-6
+    assert np.abs(noise).max() > 0.19
+    assert abs(noise.mean()) < 0.01
+    near_edges = NFGSM(0.1).last(ramp, tf.ones((64, 5, 5, 1)), batch_draw(tf.constant([1, 2]), 64))
+    assert near_edges.numpy().max() == 1

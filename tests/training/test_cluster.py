@@ -5,14 +5,20 @@ import os
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
+from rdi_keras.cli.options import parse_config
 from rdi_keras.data import Split
 from rdi_keras.data.pipeline import TrainingBatches
 from rdi_keras.errors import InputError
 from rdi_keras.training import join_cluster
+from rdi_keras.training.cluster import _task
+
+ROOT = Path(__file__).parents[2]
 
 SCRIPT = [sys.executable, "-m", "tests.training.together"]
 
@@ -100,6 +106,23 @@ def test_a_wrong_tf_config_is_refused(value, monkeypatch):
     monkeypatch.setenv("TF_CONFIG", value)
     with pytest.raises(InputError, match="takes TF_CONFIG, such as"):
         join_cluster("multi_worker")
+
+
+def test_the_kubernetes_example_sets_a_tf_config_that_is_one(monkeypatch):
+    documents = list(yaml.safe_load_all((ROOT / "training" / "kubernetes.yaml").read_text()))
+    job = documents[1]["spec"]
+    container = job["template"]["spec"]["containers"][0]
+    workers = next(each["value"] for each in container["env"] if each["name"] == "WORKERS")
+    assert len(workers.split()) == job["completions"] == job["parallelism"]
+    line = container["args"][0].replace("exec python -m rdi_keras.cli.fit", "echo $TF_CONFIG; echo")
+    environment = {**os.environ, "WORKERS": workers, "JOB_COMPLETION_INDEX": "1"}
+    command = [*container["command"], line]
+    said = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+    text, arguments = said.splitlines()
+    monkeypatch.setenv("TF_CONFIG", text)
+    assert _task() == (1, workers.split())
+    config, switches = parse_config("", arguments.split(), {"resume": ""})
+    assert (config.strategy, config.preset, switches) == ("multi_worker", "mnist", {"resume": True})
 
 
 def test_an_unknown_strategy_is_refused():
