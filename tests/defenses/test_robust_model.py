@@ -158,7 +158,7 @@ def test_nan_stops_training_and_names_step_and_metric(data):
     images = data[0].copy()
     images[40] = np.nan  # In the second batch of 32.
     model = build()
-    with pytest.raises(TrainingDivergedError, match=r"step 2: loss is nan"):
+    with pytest.raises(TrainingDivergedError, match=r"step 2: exit_1_loss is nan"):
         model.fit(images, data[1], batch_size=32, shuffle=False, verbose=0, callbacks=[StopOnDivergence()])
 
 

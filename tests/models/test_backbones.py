@@ -5,7 +5,7 @@ import tensorflow as tf
 
 from rdi_keras import models, runs
 from rdi_keras.attacks import PGD, Attack, objective
-from rdi_keras.defenses import RobustModel
+from rdi_keras.defenses import Mix, RobustModel
 from rdi_keras.errors import InputError
 from rdi_keras.serving import export_saved_model
 
@@ -92,7 +92,7 @@ def test_two_steps_of_training_and_an_export(name, heads, exits_after, tmp_path)
     images, labels = some_images(model), np.array([0, 1, 2, 0, 1, 2])
     # Tracing a deep network's steps takes a minute; that every layer can be traced, the export shows.
     attack = Attack(objective("average"), PGD(0.05, 1, 0.05)) if name == "small_cnn" else None
-    model.compile("adam", attack, adversarial_weight=0.5 if attack else 0, run_eagerly=True)
+    model.compile("adam", attack, Mix(0.5 if attack else 0), run_eagerly=True)
     before = [weight.numpy().copy() for weight in model.trainable_weights]
     history = model.fit(images, labels, batch_size=3, epochs=1, verbose=0)
     assert np.isfinite(history.history["loss"]).all()
