@@ -11,18 +11,16 @@ from rdi_keras.models.multi_exit import Block, Tensor
 HEADS = ("paper", "light")
 # Light heads pool to a grid of at most so many rows and columns.
 GRID = 4
-HIDDEN = 24
 
 
-def light_head(num_classes: int, name: str = "light", hidden: int = HIDDEN) -> Block:
-    """Average-pools to a grid of at most 4×4 and adds two dense layers, with a ReLU between them.
+def light_head(num_classes: int, name: str = "light") -> Block:
+    """Average-pools to a grid of at most 4×4 and adds a dense layer.
 
     With 10 classes all such heads together cost under 3 % of any backbone here.
 
     Args:
         num_classes: length of the logits.
         name: prefix of the layers' names.
-        hidden: size of the first dense layer.
 
     Raises:
         InputError: when called on features that are neither maps `[B, H, W, C]` nor vectors `[B, C]`.
@@ -38,14 +36,13 @@ def light_head(num_classes: int, name: str = "light", hidden: int = HIDDEN) -> B
                 "A light head takes features of shape [B, H, W, C] or [B, C]. Received: "
                 f"{features.shape}. Name another layer, or give a head of your own"
             )
-        features = layers.Dense(hidden, activation="relu", name=f"{name}_hidden")(features)
         return layers.Dense(num_classes, name=f"{name}_logits")(features)
 
     return head
 
 
 def pooled_head(num_classes: int, name: str) -> Block:
-    """Averages over all positions and adds one dense layer; arguments as for `light_head`."""
+    """Averages over all positions and adds a dense layer; arguments as for `light_head`."""
 
     def head(features: Tensor) -> Tensor:
         features = layers.GlobalAveragePooling2D(name=f"{name}_pool")(features)
@@ -61,7 +58,6 @@ def side_heads(
     heads: str,
     num_classes: int,
     paper_head: Callable[[int, str], Block],
-    hidden: int = HIDDEN,
 ) -> dict[int, Block]:
     """The heads of a backbone's side exits.
 
@@ -72,7 +68,6 @@ def side_heads(
         heads: `paper` or `light`.
         num_classes: length of the logits.
         paper_head: makes the paper's head behind a piece, from its number and a prefix for names.
-        hidden: of light heads.
 
     Returns:
         Piece number → head.
@@ -89,5 +84,5 @@ def side_heads(
     made = {}
     for number, piece in enumerate(sorted(exits_after), start=1):
         name = f"head_{number}"
-        made[piece] = light_head(num_classes, name, hidden) if heads == "light" else paper_head(piece, name)
+        made[piece] = light_head(num_classes, name) if heads == "light" else paper_head(piece, name)
     return made

@@ -13,8 +13,6 @@ from rdi_keras.models.multi_exit import Backbone, Block, Stage, Tensor
 DEPTHS = (20, 32, 38, 44, 56, 74, 110)
 # From these image sizes on ResNet-18's stem halves the image once, and twice, before the first block.
 HALVED_ONCE, HALVED_TWICE = 64, 128
-# Even so, light heads cost next to nothing here.
-LIGHT_HIDDEN = 64
 
 
 def resnet(
@@ -106,7 +104,6 @@ def _residual(
         heads,
         num_classes,
         lambda block, prefix: _paper_head((block - 1) // per_group, num_classes, prefix),
-        hidden=LIGHT_HIDDEN,
     )
     found[count] = pooled_head(num_classes, "last")
     stages = [Stage(stem)]

@@ -31,7 +31,7 @@ class ModelConfig:
     Attributes:
         backbone: small_cnn, resnet20 (32, 38, 44, 56, 74, 110), resnet18 or mobilenet_v2.
         exits_after: numbers of its pieces with a side exit behind them; default: the backbone's own.
-        heads: of the side exits: paper, or light (pooling and two small dense layers).
+        heads: of the side exits: paper, or light (pooling and a dense layer).
         width: multiplies the channels of mobilenet_v2.
         trunk: a run folder with the same backbone. Its trunk and last exit are taken over and frozen; only
             the side heads are trained: exits for a network that exists.
