@@ -55,7 +55,8 @@ def fit(config: Config, resume: bool = False, export: bool = True) -> Path:
         raise InputError("--resume goes on with a run, --overwrite true starts it anew. Received: both")
     start = time.monotonic()
     devices = prepare_devices(config.training.deterministic)
-    cluster = join_cluster(config.strategy)
+    run = RunFolder(Path(config.runs_dir, config.name))
+    cluster = join_cluster(config.strategy, trained=resume and run.is_finished)
     console = Console(quiet=not cluster.is_chief)
     suite(config.evaluation.suite, parse_epsilon(config.epsilon))
     dataset = load_data(config)
@@ -69,7 +70,6 @@ def fit(config: Config, resume: bool = False, export: bool = True) -> Path:
     console.print(f"devices: {devices}{together}; precision: {model.dtype_policy.name}; {xla_line(model)}")
     calibrate(model, dataset.calibration, config.calibration)  # Finds impossible shares or budgets.
 
-    run = RunFolder(Path(config.runs_dir, config.name))
     if not cluster.is_chief:
         cluster.wait_for_all()  # Until the chief has made or cleared the folder.
         if not run.is_finished:

@@ -41,12 +41,13 @@ class Cluster:
             self.strategy.reduce(tf.distribute.ReduceOp.SUM, ones, axis=None)
 
 
-def join_cluster(name: str) -> Cluster:
+def join_cluster(name: str, trained: bool = False) -> Cluster:
     """Joins what the name says; must come before any other use of TensorFlow's devices.
 
     Args:
         name: `none`; `mirrored`, all GPUs of this machine, or all its logical CPUs; or `multi_worker`, the
             processes that the environment variable `TF_CONFIG` lists.
+        trained: whether nothing is left to train together: then nobody is waited for.
 
     Raises:
         InputError: if there is no such strategy, or `TF_CONFIG` is missing or says something else.
@@ -59,6 +60,8 @@ def join_cluster(name: str) -> Cluster:
     if name != "multi_worker":
         raise InputError(f"Unknown strategy {name!r}. Allowed: {', '.join(STRATEGIES)}")
     index, workers = _task()
+    if trained:
+        return Cluster(tf.distribute.get_strategy(), index)
     return Cluster(tf.distribute.MultiWorkerMirroredStrategy(), index, len(workers))
 
 

@@ -125,6 +125,14 @@ def test_the_kubernetes_example_sets_a_tf_config_that_is_one(monkeypatch):
     assert (config.strategy, config.preset, switches) == ("multi_worker", "mnist", {"resume": True})
 
 
+def test_where_nothing_is_left_to_train_nobody_is_waited_for(monkeypatch):
+    task = {"type": "worker", "index": 1}
+    monkeypatch.setenv("TF_CONFIG", json.dumps({"cluster": {"worker": addresses(2)}, "task": task}))
+    cluster = join_cluster("multi_worker", trained=True)
+    assert (cluster.is_chief, cluster.num_replicas) == (False, 1)
+    cluster.wait_for_all()
+
+
 def test_an_unknown_strategy_is_refused():
     with pytest.raises(InputError, match="Unknown strategy 'all'. Allowed: none, mirrored, multi_worker"):
         join_cluster("all")
