@@ -102,28 +102,9 @@ class Mart(RobustLoss):
         return boosted + self.beta * divergence(clean, attacked) * (1 - trust)
 
 
-class ExitTerm(ABC):
-    """A loss between the exits of one network: self-distillation. Teachers are constants."""
-
-    @abstractmethod
-    def __call__(
-        self, clean: Logits, attacked: Logits, labels: tf.Tensor, seed: tf.Tensor
-    ) -> list[tf.Tensor]:
-        """For every exit a loss per sample, `[B]`, from the logits of all exits, clean and attacked.
-
-        Args:
-            clean: N times `[B, C]`.
-            attacked: likewise.
-            labels: integers `[B]`.
-            seed: integers `[2]`, of what is drawn.
-        """
-
-
 @dataclass(frozen=True)
-class NeighbourDistillation(ExitTerm):
-    """Every exit under attack learns the mean clean answer of itself and the exits next to it.
-
-    Source: Ham et al. (NEO-KD), NeurIPS 2023 (arXiv:2311.00428), section 3.2.
+class ExitTerm(ABC):
+    """Self-distillation: what every exit learns, under attack, from clean answers of its network.
 
     Attributes:
         weight: of the term.
@@ -131,46 +112,56 @@ class NeighbourDistillation(ExitTerm):
 
     weight: float = 1.0
 
+    @abstractmethod
+    def teachers(self, clean: Logits, labels: tf.Tensor, seed: tf.Tensor) -> list[tf.Tensor]:
+        """For every exit the probabilities `[B, C]` that it learns; they are taken as constants.
+
+        Args:
+            clean: logits of every exit, N times `[B, C]`.
+            labels: integers `[B]`.
+            seed: integers `[2]`, of what is drawn.
+        """
+
     def __call__(
         self, clean: Logits, attacked: Logits, labels: tf.Tensor, seed: tf.Tensor
     ) -> list[tf.Tensor]:
+        """For every exit a loss per sample, `[B]`; `attacked` are logits as `clean`."""
+        pairs = zip(self.teachers(clean, labels, seed), attacked, strict=True)
+        return [self.weight * _distilled(teacher, student) for teacher, student in pairs]
+
+
+class NeighbourDistillation(ExitTerm):
+    """Every exit under attack learns the mean clean answer of itself and the exits next to it.
+
+    Source: Ham et al. (NEO-KD), NeurIPS 2023 (arXiv:2311.00428), section 3.2.
+    """
+
+    def teachers(self, clean: Logits, labels: tf.Tensor, seed: tf.Tensor) -> list[tf.Tensor]:
         answers = [tf.nn.softmax(each) for each in clean]
-        terms = []
-        for number, student in enumerate(attacked):
-            near = answers[max(number - 1, 0) : number + 2]
-            terms.append(self.weight * _distilled(tf.add_n(near) / len(near), student))
-        return terms
+        groups = [answers[max(number - 1, 0) : number + 2] for number in range(len(answers))]
+        return [tf.add_n(near) / len(near) for near in groups]
 
 
-@dataclass(frozen=True)
 class OrthogonalDistillation(ExitTerm):
     """Every exit under attack learns its own clean answer, each only the label and wrong classes of its own.
 
     At every step the wrong classes are dealt out to the exits anew, so that no two exits learn to be
     mistaken in the same way, and an attack on one fools the others less. After NEO-KD, section 3.2; the
     weights of both terms, and of exits, are this project's.
-
-    Attributes:
-        weight: of the term.
     """
 
-    weight: float = 1.0
-
-    def __call__(
-        self, clean: Logits, attacked: Logits, labels: tf.Tensor, seed: tf.Tensor
-    ) -> list[tf.Tensor]:
+    def teachers(self, clean: Logits, labels: tf.Tensor, seed: tf.Tensor) -> list[tf.Tensor]:
         num_classes = clean[0].shape[-1]
         order = tf.random.experimental.stateless_shuffle(tf.range(num_classes), seed)
         is_label = tf.one_hot(labels, num_classes)
         # Places 0 … C−2 among the wrong classes of each sample, `[B, C]`.
         place = order - tf.cast(order > tf.gather(order, labels)[:, None], tf.int32)
-        terms = []
-        for number, (teacher, student) in enumerate(zip(clean, attacked, strict=True)):
+        found = []
+        for number, each in enumerate(clean):
             own = tf.cast(place % len(clean) == number, tf.float32)
-            kept = tf.nn.softmax(teacher) * tf.maximum(own, is_label)
-            taught = kept / (tf.reduce_sum(kept, axis=-1, keepdims=True) + TINY)
-            terms.append(self.weight * _distilled(taught, student))
-        return terms
+            kept = tf.nn.softmax(each) * tf.maximum(own, is_label)
+            found.append(kept / (tf.reduce_sum(kept, axis=-1, keepdims=True) + TINY))
+        return found
 
 
 def smoothed(logits: tf.Tensor, labels: tf.Tensor, smoothing: float) -> tf.Tensor:

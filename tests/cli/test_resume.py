@@ -24,6 +24,21 @@ def arguments(folder) -> list[str]:
     return ["--name=cut", f"--runs_dir={folder}/runs", f"--saved_models_dir={folder}/saved_models", *FAST]
 
 
+def stopped_run(folder, monkeypatch, number: signal.Signals, steps: int) -> None:
+    """Runs the command, which gets a signal after so many steps."""
+    left = [steps]
+
+    def ask(step, logs):
+        left[0] -= 1
+        if left[0] == 0:
+            signal.raise_signal(number)
+
+    with monkeypatch.context() as patched:
+        callback = keras.callbacks.LambdaCallback(on_train_batch_end=ask)
+        patched.setattr("rdi_keras.training.fitting.StopOnDivergence", lambda: callback)
+        assert fit.main(arguments(folder)) == 0
+
+
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     """A folder in which the run was never cut."""
@@ -37,17 +52,7 @@ def test_told_to_stop_it_saves_and_with_resume_it_ends_as_if_it_had_not_been(
     whole, steps, tmp_path, monkeypatch, capsys
 ):
     """2 epochs of 2 steps for the model, then as many for the twin."""
-    left = [steps]
-
-    def ask(step, logs):
-        left[0] -= 1
-        if left[0] == 0:
-            signal.raise_signal(signal.SIGTERM)
-
-    with monkeypatch.context() as patched:
-        callback = keras.callbacks.LambdaCallback(on_train_batch_end=ask)
-        patched.setattr("rdi_keras.training.fitting.StopOnDivergence", lambda: callback)
-        assert fit.main(arguments(tmp_path)) == 0
+    stopped_run(tmp_path, monkeypatch, signal.SIGTERM, steps)
     assert "stopped by SIGTERM; the state is saved" in capsys.readouterr().out
     assert fit.main(arguments(tmp_path)) == 2
     assert "holds a run that was cut. Go on with it: --resume" in capsys.readouterr().err
@@ -87,13 +92,7 @@ def test_a_second_process_in_the_folder_is_refused(tmp_path, capsys):
 
 
 def test_resume_with_other_settings_is_refused(tmp_path, monkeypatch, capsys):
-    def ask(step, logs):
-        signal.raise_signal(signal.SIGINT)
-
-    with monkeypatch.context() as patched:
-        callback = keras.callbacks.LambdaCallback(on_train_batch_end=ask)
-        patched.setattr("rdi_keras.training.fitting.StopOnDivergence", lambda: callback)
-        assert fit.main(arguments(tmp_path)) == 0
+    stopped_run(tmp_path, monkeypatch, signal.SIGINT, steps=1)
     assert "stopped by SIGINT" in capsys.readouterr().out
     assert fit.main([*arguments(tmp_path), "--resume", "--training.learning_rate=0.5"]) == 2
     said = "goes on with its own settings: training.learning_rate is 0.001. Received: 0.5"

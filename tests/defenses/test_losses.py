@@ -21,7 +21,7 @@ from rdi_keras.defenses import (
     Trades,
 )
 from rdi_keras.errors import InputError
-from tests.defenses.test_robust_model import build, data  # noqa: F401
+from tests.defenses.tiny import build
 
 LABELS = np.array([0, 2, 1, 2, 0])
 SEED = tf.constant([1, 2], tf.int64)
@@ -148,7 +148,7 @@ def test_bad_settings_are_refused(make, said):
     ],
     ids=["trades", "mart", "divergence", "n_fgsm"],
 )
-def test_every_defence_learns_and_is_saved_with_the_model(options, data, tmp_path):  # noqa: F811
+def test_every_defence_learns_and_is_saved_with_the_model(options, data, tmp_path):
     model = build(optimizer=keras.optimizers.Adam(0.01), **options)
     history = model.fit(*data, epochs=8, batch_size=32, verbose=0).history
     assert history["exit_2_adversarial_accuracy"][-1] > 0.8
@@ -170,7 +170,7 @@ def test_a_carried_perturbation_stays_in_the_ball_and_in_the_image(gradient, eps
         assert np.max(attacked) <= 1
 
 
-def test_free_training_climbs_and_learns(data):  # noqa: F811
+def test_free_training_climbs_and_learns(data):
     carried = CarriedPerturbation(0.1, (32, 5, 5, 1))
     model = build(optimizer=keras.optimizers.Adam(0.01), carried=carried)
     history = model.fit(*data, epochs=8, batch_size=32, shuffle=False, verbose=0).history
@@ -179,7 +179,7 @@ def test_free_training_climbs_and_learns(data):  # noqa: F811
     assert np.abs(carried.delta).max() > 0
 
 
-def test_last_takes_fewer_passes_and_stays_in_the_ball(data, monkeypatch):  # noqa: F811
+def test_last_takes_fewer_passes_and_stays_in_the_ball(data, monkeypatch):
     model, passes = build(), []
     original = type(model).logits
 
@@ -197,7 +197,7 @@ def test_last_takes_fewer_passes_and_stays_in_the_ball(data, monkeypatch):  # no
         assert attack.solver.ball.holds(found, images)
 
 
-def test_trades_attacks_what_is_wrong_already_too(data):  # noqa: F811
+def test_trades_attacks_what_is_wrong_already_too(data):
     """A perturbation that moves the answer but lowers the cross-entropy is kept all the same."""
     model, (images, labels) = build(), data
     attack = Attack(objective("divergence"), PGD(0.1, 2, 0.1))
@@ -207,7 +207,7 @@ def test_trades_attacks_what_is_wrong_already_too(data):  # noqa: F811
 
 class TestProbe:
     @pytest.fixture
-    def probed(self, data):  # noqa: F811
+    def probed(self, data):
         model = build()
         attack = CompiledAttack(Attack(objective("average"), pgd(0.05, 2)), model)
         probe = OverfittingProbe(attack, Split(*data))
@@ -215,7 +215,7 @@ class TestProbe:
         model.stop_training = False
         return model, probe
 
-    def test_a_collapse_brings_the_best_weights_back(self, probed, data):  # noqa: F811
+    def test_a_collapse_brings_the_best_weights_back(self, probed, data):
         model, probe = probed
         model.fit(*data, epochs=15, batch_size=32, verbose=0)
         logs = {}

@@ -8,31 +8,7 @@ from rdi_keras.attacks import APGD, PGD, Attack, objective
 from rdi_keras.defenses import CalibrateThresholds, Mix, RobustModel, StopOnDivergence
 from rdi_keras.errors import InputError, TrainingDivergedError
 from rdi_keras.models import Backbone, Stage
-
-ATTACK = Attack(objective("average"), PGD(0.1, num_steps=2, step_size=0.1))
-
-
-def build(attack=ATTACK, optimizer="adam", **options) -> RobustModel:
-    def body(features):
-        return layers.ReLU()(layers.BatchNormalization()(layers.Conv2D(4, 3, padding="same")(features)))
-
-    def head(features):
-        return layers.Dense(3)(layers.Flatten()(features))
-
-    keras.utils.set_random_seed(1)
-    model = RobustModel.from_backbone(Backbone("tiny", (5, 5, 1), (Stage(body, head), Stage(body, head))))
-    model.compile(optimizer, attack, **options)
-    return model
-
-
-@pytest.fixture(scope="module")
-def data():
-    """Three classes that a bright row tells apart."""
-    random = np.random.default_rng(0)
-    labels = random.integers(0, 3, 96)
-    images = random.uniform(0, 0.3, (96, 5, 5, 1)).astype(np.float32)
-    images[np.arange(96), labels + 1] += 0.7
-    return images, labels
+from tests.defenses.tiny import ATTACK, build
 
 
 def test_fit_learns_and_reports_every_exit_clean_and_attacked(data):
