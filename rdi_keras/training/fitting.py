@@ -51,7 +51,16 @@ def fit_model(
         own.append(OverfittingProbe(CompiledAttack(attack, model), held_out, config.seed, say))
     own.append(StopOnDivergence())
     loop = TrainingLoop(
-        model, batches, held_out, training.epochs, [*own, *callbacks], checkpoints, stop, on_epoch, cluster
+        model,
+        batches,
+        held_out,
+        training.epochs,
+        [*own, *callbacks],
+        checkpoints,
+        stop,
+        on_epoch,
+        cluster,
+        training.precision,
     )
     return loop.run()
 

@@ -14,6 +14,7 @@ from rdi_keras.defenses import RobustModel
 from rdi_keras.errors import InputError, StoppedError, WorkerLostError
 from rdi_keras.training.checkpoints import Checkpoints, Progress
 from rdi_keras.training.cluster import Cluster
+from rdi_keras.training.precision import in_precision
 from rdi_keras.training.stopping import StopRequest
 
 # Held-out images that one validation step takes.
@@ -49,6 +50,7 @@ class TrainingLoop:
         stop: asked after every step; on request the state is saved and `StoppedError` raised.
         on_epoch: is given the history after every epoch, and that of a resumed training at its start.
         cluster: who trains together; the model was built in its strategy's scope.
+        precision: of training steps: `float32` or `bfloat16`, see `in_precision`.
     """
 
     def __init__(
@@ -62,6 +64,7 @@ class TrainingLoop:
         stop: StopRequest | None = None,
         on_epoch: Callable[[list[dict]], None] = lambda history: None,
         cluster: Cluster | None = None,
+        precision: str = "float32",
     ):
         self._model, self._batches, self._held_out, self._epochs = model, batches, held_out, epochs
         self._callbacks = list(callbacks)
@@ -71,7 +74,7 @@ class TrainingLoop:
         self._checkpoints, self._stop, self._on_epoch = checkpoints, stop or StopRequest(), on_epoch
         self._cluster = cluster or Cluster(tf.distribute.get_strategy())
         batches.check_divisible(self._cluster.num_replicas)
-        self._train = self._compiled(model.train_step)
+        self._train = in_precision(precision, self._compiled(model.train_step))
         self._test = self._compiled(model.test_step)
 
     def run(self) -> Progress:

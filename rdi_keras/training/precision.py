@@ -1,0 +1,39 @@
+"""Training steps in a quicker number format."""
+
+from collections.abc import Callable
+
+import tensorflow as tf
+
+from rdi_keras.errors import InputError
+
+PRECISIONS = ("float32", "bfloat16")
+# TensorFlow's own rewriting of graphs; it leaves what needs the digits, such as losses, in float32.
+BFLOAT16_OPTION = "auto_mixed_precision_onednn_bfloat16"
+
+
+def in_precision(name: str, step: Callable) -> Callable:
+    """A compiled function that computes in some precision; inputs, outputs and variables stay float32.
+
+    Only calls of what is returned are changed: TensorFlow keeps a compiled version for each setting.
+
+    Args:
+        name: `float32`, or `bfloat16`: convolutions and matrix products on a CPU that supports it.
+        step: a `tf.function`.
+
+    Raises:
+        InputError: if the precision is none of these.
+    """
+    if name not in PRECISIONS:
+        raise InputError(f"Unknown training.precision {name!r}. Allowed: {', '.join(PRECISIONS)}")
+    if name == "float32":
+        return step
+
+    def call(*arguments):
+        before = tf.config.optimizer.get_experimental_options().get(BFLOAT16_OPTION, False)
+        tf.config.optimizer.set_experimental_options({BFLOAT16_OPTION: True})
+        try:
+            return step(*arguments)
+        finally:
+            tf.config.optimizer.set_experimental_options({BFLOAT16_OPTION: before})
+
+    return call

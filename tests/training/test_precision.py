@@ -1,0 +1,44 @@
+"""Steps in bfloat16 train as those in float32 do, and nothing else changes."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from rdi_keras.errors import InputError
+from rdi_keras.training.precision import BFLOAT16_OPTION, in_precision
+
+
+def test_only_the_wrapped_call_is_in_bfloat16():
+    seen = []
+
+    @tf.function
+    def product(a, b):
+        return a @ b
+
+    def step(a, b):
+        seen.append(tf.config.optimizer.get_experimental_options().get(BFLOAT16_OPTION, False))
+        return product(a, b)
+
+    random = np.random.default_rng(0)
+    a, b = (tf.constant(random.normal(size=(64, 64)), tf.float32) for _ in range(2))
+    exact = step(a, b)
+    rough = in_precision("bfloat16", step)(a, b)
+    again = step(a, b)
+    assert seen == [False, True, False]
+    assert rough.dtype == tf.float32
+    np.testing.assert_allclose(rough, exact, rtol=0.05, atol=0.2)
+    np.testing.assert_array_equal(again, exact)
+
+
+def test_the_option_is_taken_back_after_a_failure():
+    def step():
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        in_precision("bfloat16", step)()
+    assert not tf.config.optimizer.get_experimental_options().get(BFLOAT16_OPTION, False)
+
+
+def test_an_unknown_precision_is_refused():
+    with pytest.raises(InputError, match="float16'. Allowed: float32, bfloat16"):
+        in_precision("float16", print)
