@@ -1,1 +1,1 @@
-"""The Streamlit app: `main.py` maps the pages, `pages/` draws them, the other modules know no Streamlit."""
+"""The Streamlit app: `main.py` maps the pages, `views/` draws them, the other modules know no Streamlit."""

@@ -1,25 +1,47 @@
-"""Attacks one image of a model, for a look at before and after."""
+"""Attacks one image of a model, step by step."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 
 import numpy as np
 
 from app.decision import Decision
-from rdi_keras.attacks import Attack, CompiledAttack, objective, pgd
+from rdi_keras.attacks import APGD, Attack, Solver, Square, Trace, TracedAttack, fgsm, mi_fgsm, objective, pgd
+from rdi_keras.errors import InputError
 from rdi_keras.serving import Predictor
 
 SEED = 0
 DEFAULT_EPSILON = 8 / 255  # Where the model was trained against none.
+WRONG, CHOSEN, LATE = "a wrong answer", "a chosen wrong answer", "a late exit"
+GOALS = {
+    WRONG: "whatever it is",
+    CHOSEN: "the class you name, at every exit",
+    LATE: "it costs compute, and no accuracy",
+}
 OBJECTIVES = {
     "exit_aware": "the exit it would leave at",
     "average": "the mean over all exits",
     "max_average": "each exit alone, best mean kept",
     "targeted_exit": "each exit, each wrong class",
+    "multi_targeted": "the margin at each exit to each wrong class",
     "soft_exit": "all exits, by how likely it leaves there",
     "forced_exit": "each exit, made to leave there",
+    "ensemble": "the mean of all exits' answers",
     "main": "the last exit",
-    "slowdown": "compute: leave as late as can be",
 }
+LATE_OBJECTIVES = {
+    "slowdown": "leave as late as can be",
+    "slowdown_keeping_label": "leave late, and still answer right",
+}
+SOLVERS = {
+    "PGD": "projected gradient steps",
+    "APGD": "chooses its own step size",
+    "MI-FGSM": "steps with momentum",
+    "FGSM": "one step",
+    "Square": "random squares, no gradient",
+}
+# Compiled loops of a model that are kept; one takes some megabytes.
+MAX_LOOPS = 32
 
 
 @dataclass(frozen=True)
@@ -28,53 +50,92 @@ class Settings:
 
     Attributes:
         objective: a name that `rdi_keras.attacks.objective` knows.
+        solver: one of `SOLVERS`.
         epsilon: the largest change of a pixel, where pixels lie in [0, 1].
-        num_steps: gradient steps.
+        num_steps: gradient steps, or queries of Square.
+        restarts: how often to start anew.
     """
 
     objective: str
+    solver: str
     epsilon: float
     num_steps: int
+    restarts: int = 1
 
     def attack(self) -> Attack:
-        """The attack; its steps can cross the ball of radius ε."""
-        return Attack(objective(self.objective), pgd(self.epsilon, self.num_steps))
+        """The attack itself.
+
+        Raises:
+            InputError: if a field is not allowed.
+        """
+        return Attack(objective(self.objective), self._solver())
+
+    def _solver(self) -> Solver:
+        if self.solver not in SOLVERS:
+            raise InputError(f"Unknown solver {self.solver!r}. Allowed: {', '.join(SOLVERS)}")
+        if self.solver == "PGD":
+            return pgd(self.epsilon, self.num_steps, self.restarts)
+        if self.solver == "APGD":
+            return APGD(self.epsilon, self.num_steps, self.restarts)
+        if self.solver == "Square":
+            return Square(self.epsilon, self.num_steps, self.restarts)
+        # From the image itself: another start would be the same.
+        return mi_fgsm(self.epsilon, self.num_steps) if self.solver == "MI-FGSM" else fgsm(self.epsilon)
 
     def __str__(self):
-        return f"{self.objective}, ε = {self.epsilon:.3g}, {self.num_steps} steps"
+        of_255 = f"{255 * self.epsilon:.3g}/255"
+        count = f"{self.num_steps} steps, restarts: {self.restarts}"
+        return f"{self.objective} by {self.solver}, ε = {of_255}, {count}"
 
 
-def objectives(num_exits: int) -> dict[str, str]:
-    """The objectives to choose from for a model, with a line about each."""
-    single = {f"single({number})": f"exit {number}" for number in range(1, num_exits + 1)}
+def objectives(goal: str, num_exits: int, target: int | None = None) -> dict[str, str]:
+    """The objectives that serve a goal, with a line about each.
+
+    Args:
+        goal: one of `GOALS`.
+        num_exits: of the model.
+        target: the class chosen, where the goal is one.
+    """
+    if goal == CHOSEN:
+        return {f"targeted({target})": "that class at all exits alike"}
+    if goal == LATE:
+        return LATE_OBJECTIVES
+    single = {f"single({number})": f"exit {number} alone" for number in range(1, num_exits + 1)}
     return OBJECTIVES | single
 
 
 def epsilon_range(trained_against: float) -> tuple[float, float, float]:
-    """Default, largest value and step of the choice of ε for a model trained against some ε."""
-    default = trained_against or DEFAULT_EPSILON
-    return default, min(1.0, 4 * default), default / 10
+    """Default, largest value and step of the choice of ε, in 255ths, for a model trained against some ε."""
+    default = 255 * (trained_against or DEFAULT_EPSILON)
+    return default, min(255.0, 4 * default), default / 8
 
 
-def compile_attack(predictor: Predictor, settings: Settings) -> CompiledAttack:
-    """An attack bound to a model; keep it, its first use compiles.
+def run(
+    predictor: Predictor,
+    settings: Settings,
+    image: np.ndarray,
+    label: int,
+    thresholds,
+    loops: dict,
+    on_run: Callable[[int, int], None] = lambda done, planned: None,
+) -> Trace:
+    """Attacks one image; no pixel is changed by more than ε.
+
+    Args:
+        predictor: in this process, as gradients are needed.
+        settings: of the attack.
+        image: float32 `[H, W, C]` in [0, 1].
+        label: the class to lead away from.
+        thresholds: of the model, which the attacker knows.
+        loops: where compiled loops of this model are kept.
+        on_run: told how many of the attack's runs are done; may raise, to stop.
 
     Raises:
         InputError: if the settings do not fit the model.
     """
-    return CompiledAttack(settings.attack(), predictor)
-
-
-def attack_image(attack: CompiledAttack, image: np.ndarray, label: int, thresholds) -> np.ndarray:
-    """One attacked image `[H, W, C]`, no pixel changed by more than ε.
-
-    Args:
-        attack: as `compile_attack` gave it.
-        image: float32 `[H, W, C]` in [0, 1].
-        label: the class to lead away from.
-        thresholds: of the model, which the attacker knows.
-    """
-    return attack(image[None], [label], thresholds, seed=SEED).numpy()[0]
+    if len(loops) > MAX_LOOPS:
+        loops.clear()
+    return TracedAttack(settings.attack(), predictor, loops).trace(image, label, thresholds, SEED, on_run)
 
 
 def perturbation(before: np.ndarray, after: np.ndarray, epsilon: float) -> np.ndarray:
@@ -82,8 +143,17 @@ def perturbation(before: np.ndarray, after: np.ndarray, epsilon: float) -> np.nd
     return 0.5 + (after - before) / (2 * epsilon) if epsilon else np.full_like(before, 0.5)
 
 
-def verdict(before: Decision, after: Decision, label: int, class_names: list[str]) -> tuple[bool, str]:
-    """Whether the attack made a right answer wrong, and one plain sentence on what happened.
+def succeeded(before: Decision, after: Decision, label: int, settings: Settings) -> bool:
+    """Whether the attack did what it was for: a right answer wrong, the chosen class, or a later exit."""
+    if settings.objective in LATE_OBJECTIVES:
+        return after.exit > before.exit
+    if settings.objective.startswith("targeted("):
+        return after.label == int(settings.objective[9:-1])
+    return before.label == label != after.label
+
+
+def verdict(before: Decision, after: Decision, label: int, class_names: list[str]) -> str:
+    """One or two plain sentences on what happened.
 
     Args:
         before: on the clean image.
@@ -91,8 +161,7 @@ def verdict(before: Decision, after: Decision, label: int, class_names: list[str
         label: the class that was attacked.
         class_names: of the model.
     """
-    fooled = before.label == label != after.label
-    if fooled:
+    if before.label == label != after.label:
         text = f"Fooled: {before.answer} became {after.answer}."
     elif before.label != label:
         text = (
@@ -106,4 +175,28 @@ def verdict(before: Decision, after: Decision, label: int, class_names: list[str
         text += f" It leaves at exit {after.exit} instead of {before.exit}: {times:.1f} × the compute."
     else:
         text += f" It leaves at exit {after.exit} as before."
-    return fooled, text
+    return text
+
+
+def record(settings: Settings, trace: Trace, about: dict, before: Decision, after: Decision) -> dict:
+    """An attack as JSON can hold it: what was run, and what it did.
+
+    Args:
+        settings: of the attack.
+        trace: its way.
+        about: which model and image, by whatever names.
+        before: on the clean image.
+        after: on the attacked image.
+    """
+    return {
+        **about,
+        "attack": asdict(settings) | {"seed": SEED, "epsilon_255": 255 * settings.epsilon},
+        "reached": trace.reached,
+        "runs": trace.runs,
+        "runs_planned": trace.planned,
+        "part": trace.part,
+        "best_step": trace.best,
+        "steps": len(trace.iterates) - 1,
+        "before": asdict(before),
+        "after": asdict(after),
+    }

@@ -1,13 +1,15 @@
 """How a model came to its answer for one image: every exit's view, and what it cost."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from rdi_keras.inference.policy import entropy
-from rdi_keras.serving import Predictor
+from rdi_keras.inference.policy import EntropyPolicy, entropy
+from rdi_keras.metadata import Metadata
 
 PASSED, ANSWERS, NOT_REACHED = "passed", "answers", "not reached"
+TOP = 3  # Classes of an exit that are shown.
 
 
 @dataclass(frozen=True)
@@ -22,6 +24,7 @@ class ExitView:
         threshold: it answers below this entropy; `None` for the last exit, which always answers.
         macs: what has run up to here, heads passed included.
         state: `PASSED`, `ANSWERS` or `NOT_REACHED`.
+        top: the most likely classes with their probabilities, `answer` first.
     """
 
     number: int
@@ -31,6 +34,7 @@ class ExitView:
     threshold: float | None
     macs: int
     state: str
+    top: tuple[tuple[str, float], ...]
 
 
 @dataclass(frozen=True)
@@ -66,31 +70,50 @@ class Decision:
         return 1 - self.macs / self.macs_backbone
 
 
-def decide(predictor: Predictor, image: np.ndarray) -> Decision:
-    """Lets a model decide on one image `[H, W, C]`, and asks every exit, those not reached too."""
-    metadata = predictor.metadata
-    prediction = predictor.predict(image[None])
-    fired, label = int(prediction.exit[0]), int(prediction.label[0])
-    thresholds = [*map(float, predictor.thresholds), None]
+def ask(model, image: np.ndarray) -> np.ndarray:
+    """Logits float32 `[N, C]` of every exit for one image `[H, W, C]`: all that decisions are made of.
+
+    Args:
+        model: a `Predictor`, or a `backends.Served`.
+        image: float32 in [0, 1].
+    """
+    return np.concatenate(list(model.exits(image[None]).values()))
+
+
+def decide(metadata: Metadata, logits: np.ndarray, thresholds: Sequence[float]) -> Decision:
+    """Where an image leaves with these thresholds, and what every exit makes of it, those not reached too.
+
+    Args:
+        metadata: of the model.
+        logits: float32 `[N, C]`, as `ask` gives them.
+        thresholds: N-1 entropies in nats.
+    """
+    limits = np.asarray(thresholds, np.float32)
+    fired = int(EntropyPolicy(limits).exit_of([each[None] for each in logits])[0])
+    entropies = np.asarray(entropy(logits))
+    likelihoods = np.stack([_softmax(each) for each in logits])
     exits = []
-    for number, logits in enumerate(predictor.exits(image[None]).values(), start=1):
-        likelihood = _softmax(logits[0])
+    for number, likelihood in enumerate(likelihoods, start=1):
+        order = np.argsort(-likelihood, kind="stable")[:TOP]
+        top = tuple((metadata.class_names[each], float(likelihood[each])) for each in order)
         exits.append(
             ExitView(
                 number=number,
-                answer=metadata.class_names[int(likelihood.argmax())],
-                confidence=float(likelihood.max()),
-                entropy=float(entropy(logits)[0]),
-                threshold=thresholds[number - 1],
+                answer=top[0][0],
+                confidence=top[0][1],
+                entropy=float(entropies[number - 1]),
+                threshold=float(limits[number - 1]) if number < len(logits) else None,
                 macs=metadata.macs_per_exit[number - 1],
                 state=PASSED if number < fired else ANSWERS if number == fired else NOT_REACHED,
+                top=top,
             )
         )
+    label = int(logits[fired - 1].argmax())
     return Decision(
         label=label,
         answer=metadata.class_names[label],
-        confidence=float(prediction.probabilities[0, label]),
-        macs=round(float(prediction.macs[0])),
+        confidence=float(likelihoods[fired - 1, label]),
+        macs=metadata.macs_per_exit[fired - 1],
         macs_backbone=metadata.macs_backbone,
         max_entropy=float(np.log(len(metadata.class_names))),
         exits=tuple(exits),

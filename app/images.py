@@ -20,7 +20,16 @@ EXTENSIONS = ("png", "jpg", "jpeg", "webp", "gif", "bmp", "tif", "tiff")
 CHANNEL_MODES = {1: "L", 3: "RGB"}
 SHOWN_SIZE = 640
 MIN_VIEW_SIZE = 320
+# How an image of another shape than the model's is fitted.
+PAD, CROP, STRETCH = "pad", "crop", "stretch"
+FITS = {
+    PAD: "the whole image, with margins in the colour of its border",
+    CROP: "its centre, cut out",
+    STRETCH: "the whole image, stretched",
+}
+SAME_SHAPE = 0.02  # Ratios of width to height as near as this need no fitting.
 
+ORIENTATION = 0x0112  # The EXIF tag.
 # What Pillow's decoders raise on damaged files.
 DECODING_ERRORS = (
     OSError,
@@ -44,14 +53,18 @@ class Upload:
         shown: uint8 `[h, w, 3]`, the upright picture, made smaller where it is large.
         model_input: float32 `[H, W, C]` in [0, 1], what the model sees.
         dark_on_light: for one-channel models: whether the border is brighter than the centre.
+        notes: sentences on what was done to it, for a reader.
+        needs_fit: whether its shape is another than the model's.
     """
 
     shown: np.ndarray
     model_input: np.ndarray
     dark_on_light: bool
+    notes: tuple[str, ...]
+    needs_fit: bool
 
 
-def read_upload(data: bytes, input_shape: Sequence[int]) -> Upload:
+def read_upload(data: bytes, input_shape: Sequence[int], fit: str = PAD) -> Upload:
     """Reads an image file, turned upright, in the size and the channels that a model takes.
 
     Transparent parts become white. Of an animation the first frame is taken.
@@ -59,6 +72,7 @@ def read_upload(data: bytes, input_shape: Sequence[int]) -> Upload:
     Args:
         data: the file's bytes.
         input_shape: the model's `[H, W, C]`.
+        fit: `pad`, `crop` or `stretch`.
 
     Raises:
         InputError: no image, damaged, more than `MAX_PIXELS` pixels, or the model's channels are
@@ -70,11 +84,15 @@ def read_upload(data: bytes, input_shape: Sequence[int]) -> Upload:
             f"The model takes images with {channels} channels. An upload can serve models with 1 (grey) "
             "or 3 (red, green, blue). Use a sample instead"
         )
-    picture = _decode(data)
-    seen = picture.convert(CHANNEL_MODES[channels]).resize((width, height), Image.Resampling.BILINEAR)
+    picture, notes = _decode(data, max(SHOWN_SIZE, height, width))
+    needs_fit = abs(picture.width * height / (picture.height * width) - 1) > SAME_SHAPE
+    if needs_fit:
+        notes.append(f"{picture.width}×{picture.height} pixels are not of the model's shape: {FITS[fit]}.")
+    seen = _fitted(picture.convert(CHANNEL_MODES[channels]), (width, height), fit if needs_fit else STRETCH)
     model_input = np.asarray(seen, np.float32).reshape(height, width, channels) / 255
     picture.thumbnail((SHOWN_SIZE, SHOWN_SIZE))
-    return Upload(np.asarray(picture), model_input, channels == 1 and _is_dark_on_light(model_input))
+    dark_on_light = channels == 1 and _is_dark_on_light(model_input)
+    return Upload(np.asarray(picture), model_input, dark_on_light, tuple(notes), needs_fit)
 
 
 def enlarge(image: np.ndarray) -> np.ndarray:
@@ -85,23 +103,53 @@ def enlarge(image: np.ndarray) -> np.ndarray:
     return image[..., 0] if image.shape[-1] == 1 else image[..., :3]
 
 
+def png(image: np.ndarray) -> bytes:
+    """A model input `[H, W, C]`, rounded to 1/255, or uint8 pixels, as a PNG file, pixel by pixel."""
+    if image.dtype != np.uint8:
+        image = np.round(np.clip(image, 0, 1) * 255).astype(np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(image[..., 0] if image.ndim == 3 and image.shape[-1] == 1 else image).save(file, "PNG")
+    return file.getvalue()
+
+
+def data_address(image: np.ndarray) -> str:
+    """An image as `png` takes it, as the address of an HTML picture."""
+    return f"data:image/png;base64,{base64.b64encode(png(image)).decode()}"
+
+
 def figures_html(figures: Sequence[tuple[str, np.ndarray]]) -> str:
     """Captions and model inputs as HTML, always in one row, however narrow the page is."""
     boxes = []
     for caption, image in figures:
-        file = io.BytesIO()
-        Image.fromarray(enlarge(image)).save(file, "PNG")
-        source = f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
         caption = html.escape(caption)
-        picture = f'<img src="{source}" alt="{caption}" style="width:100%;border-radius:8px">'
+        picture = (
+            f'<img src="{data_address(enlarge(image))}" alt="{caption}" style="width:100%;border-radius:8px">'
+        )
         boxes.append(
-            f'<figure style="flex:1;min-width:0;margin:0;text-align:center">{picture}'
+            f'<figure style="flex:1;min-width:0;max-width:240px;margin:0;text-align:center">{picture}'
             f'<figcaption style="font-size:14px">{caption}</figcaption></figure>'
         )
     return f'<div style="display:flex;gap:12px">{"".join(boxes)}</div>'
 
 
-def _decode(data: bytes) -> Image.Image:
+def _fitted(picture: Image.Image, size: tuple[int, int], fit: str) -> Image.Image:
+    if fit == STRETCH:
+        return picture.resize(size, Image.Resampling.BILINEAR)
+    if fit == CROP:
+        return ImageOps.fit(picture, size, Image.Resampling.BILINEAR)
+    scale = min(size[0] / picture.width, size[1] / picture.height)
+    inner = max(1, round(picture.width * scale)), max(1, round(picture.height * scale))
+    small = picture.resize(inner, Image.Resampling.BILINEAR)
+    edges = np.asarray(small)
+    border = np.concatenate([edges[0], edges[-1], edges[:, 0], edges[:, -1]])
+    colour = np.median(border, axis=0).astype(int)
+    filled = Image.new(picture.mode, size, int(colour) if colour.ndim == 0 else tuple(map(int, colour)))
+    filled.paste(small, ((size[0] - small.width) // 2, (size[1] - small.height) // 2))
+    return filled
+
+
+def _decode(data: bytes, enough: int) -> tuple[Image.Image, list[str]]:
+    """The picture, and what was done to it; a JPEG may come smaller, but with `enough` pixels a side."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # Judged below, by our limit.
@@ -118,9 +166,18 @@ def _decode(data: bytes) -> Image.Image:
     # The size stands in the header: nothing has been decoded so far.
     if picture.width * picture.height > MAX_PIXELS:
         raise _too_large(f"{picture.width}×{picture.height}")
+    notes = []
     try:
+        if getattr(picture, "is_animated", False):
+            notes.append("Of an animation the first frame is taken.")
+        picture.draft("RGB", (enough, enough))
         picture.load()
-        return _rgb(ImageOps.exif_transpose(picture))
+        upright = ImageOps.exif_transpose(picture)
+        if picture.getexif().get(ORIENTATION, 1) != 1:
+            notes.append("It was turned upright, as the camera noted.")
+        if picture.has_transparency_data:
+            notes.append("Transparent parts are shown on white.")
+        return _rgb(upright), notes
     except DECODING_ERRORS as error:
         raise _damaged(error) from None
 

@@ -10,5 +10,31 @@ ROOT = str(Path(__file__).resolve().parents[1])
 if ROOT not in sys.path:
     sys.path.insert(0, ROOT)
 
+from app import models  # noqa: E402
+
+# Not in a folder `pages`: what lies there Streamlit may run without this file.
+PAGES = {
+    "watch": "Watch it decide",
+    "attack": "Attack it",
+    "wins": "Three wins",
+    "compare": "Compare",
+    "batch": "Batch",
+    "where": "Where it runs",
+    "about": "About",
+}
+
 st.set_page_config(page_title="rdi_keras: watch it decide", layout="centered")
-st.navigation([st.Page("pages/watch.py", title="Watch it decide", default=True)]).run()
+page = st.navigation(
+    [st.Page(f"views/{name}.py", title=title, default=name == "watch") for name, title in PAGES.items()]
+)
+st.title(page.title)
+found = models.find_models()
+if not found:
+    st.info(models.HOW_TO_MAKE_ONE)
+    st.stop()
+with st.spinner("Starting TensorFlow, which takes some seconds the first time"):
+    # Not at the top: there is something to show before, and without, TensorFlow.
+    from app import parts
+with parts.told_errors():
+    parts.sidebar(found)
+    page.run()

@@ -27,13 +27,17 @@ class FoundModel:
 
     Attributes:
         path: run folder, or version folder of a SavedModel.
-        label: names it for a reader.
+        name: short, for a reader and for addresses; no two models share it.
+        facts: data, size and exits, in a line.
         digest: changes when its files change.
+        served_name: what TensorFlow Serving calls it.
     """
 
     path: Path
-    label: str
+    name: str
+    facts: str
     digest: str
+    served_name: str
 
 
 def find_models(runs_dir: Path | None = None, saved_models_dir: Path | None = None) -> list[FoundModel]:
@@ -46,19 +50,44 @@ def find_models(runs_dir: Path | None = None, saved_models_dir: Path | None = No
     runs_dir = runs_dir or Path(os.environ.get(RUNS_VARIABLE) or "runs")
     saved_models_dir = saved_models_dir or Path(os.environ.get(SAVED_MODELS_VARIABLE) or "saved_models")
     runs = [
-        (path, f"{path.name} (run)") for path in _folders(runs_dir) if _holds(path, METADATA_FILE, MODEL_FILE)
+        (path, f"{path.name} (run)", path.name)
+        for path in _folders(runs_dir)
+        if _holds(path, METADATA_FILE, MODEL_FILE)
     ]
     versions = [
-        (path, f"{name.name} version {path.name} (SavedModel)")
+        (path, f"{name.name}/{path.name}", name.name)
         for name in _folders(saved_models_dir)
         for path in _folders(name)
         if path.name.isdigit() and _holds(path, METADATA_FILE, SAVED_MODEL_FILE)
     ]
     return [
-        FoundModel(path, f"{label}: {_facts(path)}", files_digest(path))
+        FoundModel(path, name, _facts(path), files_digest(path), served_name)
         for kind in (runs, versions)
-        for path, label in sorted(kind, key=lambda found: _changed(found[0]), reverse=True)
+        for path, name, served_name in sorted(kind, key=lambda found: _changed(found[0]), reverse=True)
     ]
+
+
+def best(found: list[FoundModel]) -> FoundModel:
+    """The model to open first: of those with samples at hand, the one with the best worst case in its report.
+
+    Where there is none with a report, the first.
+    """
+    return max(found, key=lambda model: _rank(model.path))
+
+
+def _rank(path: Path) -> tuple[bool, bool, float]:
+    from app.samples import sample_source
+    from rdi_keras.evaluation import read_report
+
+    try:
+        metadata = Metadata.read(path)
+        at_hand = sample_source(metadata) is not None
+    except InputError:
+        return False, False, 0.0
+    try:
+        return at_hand, True, read_report(path, metadata)["conditions"]["worst_case"]["accuracy"]
+    except (InputError, KeyError):
+        return at_hand, False, 0.0
 
 
 def files_digest(path: Path) -> str:

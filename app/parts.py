@@ -1,18 +1,110 @@
-"""Pieces that pages share; beside the pages, the only module that knows Streamlit."""
+"""What pages share: the sidebar's choices, the chooser of images, and how decisions are shown."""
 
+import contextlib
 import functools
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import streamlit as st
 
-from app import decision, models, stages
-from rdi_keras.errors import InputError
+from app import backends, decision, images, models, stages, thresholds
+from rdi_keras.errors import InputError, ServerError
+from rdi_keras.metadata import Metadata
 from rdi_keras.serving import Predictor
+
+CHOSEN = "chosen"  # Where a page finds the sidebar's choices in the session.
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """What the sidebar says.
+
+    Attributes:
+        model: which.
+        predictor: of it, in this process.
+        backend: who decides: the predictor, or a server.
+        thresholds: N-1 nats.
+    """
+
+    model: models.FoundModel
+    predictor: Predictor
+    backend: Predictor | backends.Served
+    thresholds: list[float]
+
+    @property
+    def metadata(self) -> Metadata:
+        return self.predictor.metadata
+
+    def logits(self, image: np.ndarray) -> np.ndarray:
+        """Every exit's, `[N, C]`; asked for once, whatever the thresholds."""
+        return _logits(self.model.digest, str(self.backend), self.backend, image)
+
+    def decide(self, image: np.ndarray) -> decision.Decision:
+        """The decision on an image `[H, W, C]`, with the thresholds of the sidebar."""
+        return decision.decide(self.metadata, self.logits(image), self.thresholds)
+
+
+def chosen() -> Chosen:
+    """The sidebar's choices, for a page."""
+    return st.session_state[CHOSEN]
+
+
+@contextlib.contextmanager
+def told_errors() -> Iterator[None]:
+    """A context whose errors are told on the page, which stays alive."""
+    try:
+        yield
+    except (InputError, ServerError) as error:
+        st.error(plain(str(error)))
+
+
+def sidebar(found: list[models.FoundModel]) -> None:
+    """Model, operating point and server: the same on every page."""
+    by_name = {model.name: model for model in found}
+    with st.sidebar:
+        was = st.session_state.get("model_was")
+        if was and was not in by_name:
+            st.warning(
+                f"The model {plain(was)} is gone: its folder was moved or deleted. Another one is open."
+            )
+        best = list(by_name).index(models.best(found).name)
+        name = st.selectbox("Model", list(by_name), best, key="model", bind="query-params")
+        st.session_state["model_was"] = name
+        model = by_name[name]
+        st.caption(plain(model.facts))
+        predictor = open_predictor(str(model.path), model.digest)
+        limits = _operating_point(predictor.metadata)
+        address = st.text_input(
+            "TensorFlow Serving, host:port",
+            key="server",
+            bind="query-params",
+            placeholder="none: in this process",
+            help="Decisions then come from that server. Attacks need gradients and run here.",
+        ).strip()
+    backend = _served(address, model.served_name, predictor.metadata) if address else predictor
+    st.session_state[CHOSEN] = Chosen(model, predictor, backend, limits)
+
+
+def _operating_point(metadata: Metadata) -> list[float]:
+    if metadata.num_exits == 1:
+        return []
+    doublings = st.slider(
+        "Leave later – leave sooner",
+        thresholds.LATEST,
+        thresholds.SOONEST,
+        0,
+        key="scale",
+        bind="query-params",
+        help="Halves or doubles the entropies below which exits answer. 0: as calibrated.",
+    )
+    st.caption(thresholds.scale_text(doublings).capitalize())
+    return thresholds.scaled(metadata.thresholds, doublings, np.log(len(metadata.class_names)))
 
 
 @st.cache_resource(show_spinner="Opening the model", max_entries=4)
 def open_predictor(path: str, digest: str) -> Predictor:
-    """Opens a model and tries it out.
+    """Opens a model and tries it out; shared by all visitors.
 
     Args:
         path: of the model.
@@ -23,7 +115,7 @@ def open_predictor(path: str, digest: str) -> Predictor:
     """
     try:
         predictor = Predictor(path)
-        decision.decide(predictor, np.zeros(predictor.metadata.input_shape, np.float32))
+        decision.ask(predictor, np.zeros(predictor.metadata.input_shape, np.float32))
     except InputError:
         raise
     except Exception as error:  # Readers of damaged files raise what they like.
@@ -34,21 +126,24 @@ def open_predictor(path: str, digest: str) -> Predictor:
     return predictor
 
 
-def choose_model(found: list[models.FoundModel]) -> models.FoundModel:
-    """The chooser of models."""
-    by_path = {str(model.path): model for model in found}
-    path = st.selectbox("Model", list(by_path), format_func=lambda path: by_path[path].label, key="model")
-    return by_path[path]
+@st.cache_resource(show_spinner=False, max_entries=8)
+def _served(address: str, name: str, _metadata: Metadata) -> backends.Served:
+    return backends.served(address, name, _metadata)
 
 
-def show_decision(made: decision.Decision) -> None:
+@st.cache_data(show_spinner=False, max_entries=512)
+def _logits(digest: str, backend: str, _backend, image: np.ndarray) -> np.ndarray:
+    return decision.ask(_backend, image)
+
+
+def show_decision(made: decision.Decision, image: np.ndarray) -> None:
     """The answer, its cost, and the line of exits."""
-    st.subheader("The decision")
     metric = functools.partial(st.metric, width="content", delta_arrow="off")
     last = made.exit == len(made.exits)
     # Streamlit's "normal" is green here and "inverse" red: the arrow, which would tell a sign, is off.
     colour = "normal" if made.saving >= 0 else "inverse"
     with st.container(horizontal=True, gap="medium"):
+        st.image(images.enlarge(image), "What the model sees", width=150, alt="What the model sees")
         sure = f"{decision.percent(made.confidence)} sure"
         metric("Answer", plain(made.answer), sure, delta_color="off")
         metric(
@@ -63,12 +158,17 @@ def show_decision(made: decision.Decision) -> None:
             decision.saving_text(made.saving),
             delta_color=colour,
         )
-    st.html(stages.stages_html(made))
+    st.html(stages.stages_html(made, images.data_address(image)))
     st.caption(
         "MACs are multiply-accumulates, side exits passed on the way included. The backbone without side "
-        f"exits takes {made.macs_backbone:,}. Bars show entropy from 0 (certain) to {made.max_entropy:.2f} "
-        "nats (no idea); the tick is the threshold."
+        f"exits takes {made.macs_backbone:,}. The lower bars show entropy on a logarithmic scale, from "
+        f"{stages.LEAST:g} nats (certain) to {made.max_entropy:.2f} (no idea); the tick is the threshold."
     )
+
+
+def show_pictures(*figures: tuple[str, np.ndarray]) -> None:
+    """Captions and model inputs in one row."""
+    st.html(images.figures_html(figures))
 
 
 def plain(text: str) -> str:

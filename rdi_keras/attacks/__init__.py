@@ -29,6 +29,7 @@ from rdi_keras.attacks.registry import OBJECTIVES, objective
 from rdi_keras.attacks.slowdown import Slowdown, WithSlowdown
 from rdi_keras.attacks.solvers import NFGSM, PGD, REACH, GradientSolver, Solver, fgsm, mi_fgsm, pgd
 from rdi_keras.attacks.square import Square
+from rdi_keras.attacks.trace import Trace, TracedAttack
 from rdi_keras.attacks.wrm import WRM
 
 # Solvers by the names that a saved model's configuration holds.
@@ -68,6 +69,8 @@ __all__ = [
     "Targeted",
     "TargetedAt",
     "TargetedExit",
+    "Trace",
+    "TracedAttack",
     "WithSlowdown",
     "cross_entropy",
     "divergence",

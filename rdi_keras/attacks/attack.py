@@ -201,9 +201,7 @@ class CompiledAttack:
         labels = check_labels(labels, len(images), self.network.num_classes)
         samples = np.arange(len(images)) if samples is None else np.asarray(samples)
         known = [] if thresholds is None else [check_thresholds(thresholds, self.network.num_exits)]
-        solver = self.attack.solver
-        settings = [np.asarray(getattr(solver, name)) for name in solver.settings]
-        settings = [each.astype(np.float32 if each.dtype.kind == "f" else np.int32) for each in settings]
+        solver, settings = self.attack.solver, self._settings()
         path = np.atleast_1d(seed).tolist()
 
         best = images.copy()
@@ -232,6 +230,12 @@ class CompiledAttack:
             )
             self._count(len(standing))
         return tf.constant(best)
+
+    def _settings(self) -> list[np.ndarray]:
+        """The solver's numbers, which a compiled loop is given."""
+        solver = self.attack.solver
+        settings = [np.asarray(getattr(solver, name)) for name in solver.settings]
+        return [each.astype(np.float32 if each.dtype.kind == "f" else np.int32) for each in settings]
 
     def _count(self, num_samples: int) -> None:
         forward, backward = self.attack.solver.passes

@@ -68,6 +68,14 @@ class Solver(ABC):
         """As `run`, but where the solver can, the last point instead of the best: quicker, for training."""
         return self.run(value, images, draw)
 
+    def trace(self, value: Value, images: tf.Tensor, draw: Draw) -> tf.Tensor:
+        """The points of a run, `[K + 1, B, H, W, C]`; where they are not told, the images and the result."""
+        return tf.stack([images, self.run(value, images, draw)])
+
+    def worth(self, loss: tf.Tensor, iterate: tf.Tensor, images: tf.Tensor) -> tf.Tensor:
+        """What points are compared by, `[B]`."""
+        return loss
+
     @property
     @abstractmethod
     def passes(self) -> tuple[int, int]:
@@ -104,10 +112,6 @@ class GradientSolver(Solver):
     ) -> tuple[tf.Tensor, Any]:
         """The next iterate and memory, from step number (from 0), iterate, its loss and gradient."""
 
-    def worth(self, loss: tf.Tensor, iterate: tf.Tensor, images: tf.Tensor) -> tf.Tensor:
-        """What iterates are compared by, `[B]`."""
-        return loss
-
     def run(self, value: Value, images: tf.Tensor, draw: Draw) -> tf.Tensor:
         def keep_better(kept, iterate, loss, reached):
             best, best_rank = kept
@@ -120,6 +124,13 @@ class GradientSolver(Solver):
 
     def last(self, value: Value, images: tf.Tensor, draw: Draw) -> tf.Tensor:
         return self._walk(value, images, draw, (), lambda kept, *_: kept)[0]
+
+    def trace(self, value: Value, images: tf.Tensor, draw: Draw) -> tf.Tensor:
+        points = tf.TensorArray(tf.float32, 0, dynamic_size=True, element_shape=images.shape)
+        last, points = self._walk(
+            value, images, draw, points, lambda points, iterate, *_: points.write(points.size(), iterate)
+        )
+        return points.write(points.size(), last).stack()
 
     def _walk(self, value: Value, images: tf.Tensor, draw: Draw, kept: Any, keep: Callable) -> tuple:
         """The last iterate, and what `keep(kept, iterate, loss, reached)` made of those before it."""

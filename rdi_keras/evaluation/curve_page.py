@@ -41,12 +41,8 @@ def curve_page(curves: dict, title: str) -> str:
     import plotly.graph_objects as go
     from plotly.offline import get_plotlyjs
 
-    against = curves["against"]
-    figures = {TITLES[curve]: _curve_figure(curve, lines, curves) for curve, lines in against.items()}
-    if THRESHOLD_SCALE in against:
-        figures[FRONT_TITLE] = _front_figure(against[THRESHOLD_SCALE])
     sections = []
-    for number, (heading, figure) in enumerate(figures.items(), start=1):
+    for number, (heading, figure) in enumerate(interactive_figures(curves).items(), start=1):
         # Not plotly's own template: several kilobytes of styles per figure, for kinds that are not here.
         figure.update_layout(
             template=go.layout.Template(),
@@ -73,6 +69,15 @@ def curve_page(curves: dict, title: str) -> str:
         script=get_plotlyjs(),
         sections="\n".join(sections),
     )
+
+
+def interactive_figures(curves: dict) -> dict[str, "go.Figure"]:
+    """The curves, and the front if there is one, by title; without colours of their own for text and grid."""
+    against = curves["against"]
+    figures = {TITLES[curve]: _curve_figure(curve, lines, curves) for curve, lines in against.items()}
+    if THRESHOLD_SCALE in against:
+        figures[FRONT_TITLE] = _front_figure(against[THRESHOLD_SCALE])
+    return figures
 
 
 def _hover(curve: str, condition: str, points: list[dict]) -> list[str]:

@@ -24,11 +24,12 @@ def mnist() -> Config:
         epsilon="0.3",
         data=DataConfig(name="mnist"),
         training=TrainingConfig(
-            attack=AttackConfig(objective="average", num_steps=7),
-            adversarial_weight=0.5,
-            epochs=3,
+            attack=AttackConfig(objective="average", num_steps=7, keep="last"),
+            adversarial_weight=0.75,
+            epochs=6,
             batch_size=128,
+            precision="bfloat16",
         ),
-        calibration=CalibrationConfig(budget=0.6),
+        calibration=CalibrationConfig(budget=0.53, attacked=500),
         evaluation=EvaluationConfig(limit=1000),
     )

@@ -55,7 +55,7 @@ def test_rotation_noted_by_a_camera_is_undone(encode):
     picture.paste(255, (0, 0, 4, 8))  # A bright left edge, in a file that says "turn me clockwise".
     exif = Image.Exif()
     exif[0x0112] = 6
-    upload = images.read_upload(encode(picture, exif=exif), GREY)
+    upload = images.read_upload(encode(picture, exif=exif), GREY, images.STRETCH)
     assert upload.shown.shape == (16, 8, 3)
     assert upload.model_input[0].min() > 0.9
     assert upload.model_input[-1].max() < 0.1
@@ -126,3 +126,40 @@ def test_enlarging_keeps_pixels_sharp():
     assert set(np.unique(view)) == {0, 255}
     assert view[:40, :40].min() == 255
     assert images.enlarge(np.zeros((400, 400, 3))).shape == (400, 400, 3)
+
+
+@pytest.mark.parametrize("size", [(60, 20), (20, 60), (1, 1), (1, 5000), (3000, 2)])
+@pytest.mark.parametrize("fit", images.FITS)
+def test_every_shape_is_fitted_and_said(encode, size, fit):
+    upload = images.read_upload(encode(Image.new("RGB", size, (40, 80, 120))), COLOUR, fit)
+    assert upload.needs_fit == (size[0] != size[1])
+    assert any(images.FITS[fit] in note for note in upload.notes) == upload.needs_fit
+    # Margins take the border's colour.
+    np.testing.assert_allclose(upload.model_input, np.full(COLOUR, np.array([40, 80, 120]) / 255), atol=0.01)
+
+
+def test_padding_keeps_the_whole_and_cropping_the_centre(encode):
+    picture = Image.new("L", (24, 8))
+    picture.paste(255, (0, 0, 8, 8))
+    whole, centre = (images.read_upload(encode(picture), GREY, fit) for fit in (images.PAD, images.CROP))
+    assert whole.model_input.max() > 0.9
+    assert centre.model_input.max() < 0.1
+
+
+def test_an_animation_and_a_turned_photo_are_noted(encode):
+    frames = [Image.new("L", (8, 8), shade) for shade in (0, 255)]
+    data = encode(frames[0], "GIF", save_all=True, append_images=frames[1:])
+    upload = images.read_upload(data, GREY)
+    assert upload.notes == ("Of an animation the first frame is taken.",)
+    assert upload.model_input.max() == 0
+    exif = Image.Exif()
+    exif[images.ORIENTATION] = 3
+    assert "upright" in images.read_upload(encode(frames[0], exif=exif), GREY).notes[0]
+
+
+def test_a_png_comes_back_pixel_by_pixel():
+    random = np.random.default_rng(0)
+    for shape in (GREY, COLOUR):
+        image = random.integers(0, 256, shape).astype(np.uint8)
+        upload = images.read_upload(images.png(image), shape)
+        np.testing.assert_array_equal(np.round(upload.model_input * 255), image)

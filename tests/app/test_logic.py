@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from app import attack, decision, samples, stages
+from app import attack, decision, samples, stages, thresholds
 from rdi_keras.errors import InputError
 from rdi_keras.serving import Predictor
 
@@ -22,7 +22,8 @@ def image():
 
 @pytest.fixture(scope="module")
 def made(predictor, image):
-    return decision.decide(predictor, image)
+    logits = decision.ask(predictor, image)
+    return decision.decide(predictor.metadata, logits, predictor.thresholds)
 
 
 def test_a_decision_agrees_with_the_predictor(predictor, image, made):
@@ -35,6 +36,33 @@ def test_a_decision_agrees_with_the_predictor(predictor, image, made):
     assert fired.confidence == pytest.approx(made.confidence, abs=1e-5)
     assert fired.entropy == pytest.approx(float(prediction.entropy[0]), abs=1e-5)
     assert [each.threshold for each in made.exits] == [1.0, pytest.approx(2.31), None]
+    for view in made.exits:
+        names, likelihoods = zip(*view.top, strict=True)
+        assert names[0] == view.answer
+        assert list(likelihoods) == sorted(likelihoods, reverse=True)
+        assert len(set(names)) == decision.TOP
+
+
+def test_other_thresholds_decide_anew_as_the_predictor_does(predictor, image):
+    logits = decision.ask(predictor, image)
+    for doublings in range(thresholds.LATEST, thresholds.SOONEST + 1, 2):
+        limits = thresholds.scaled(predictor.metadata.thresholds, doublings, np.log(10))
+        expected = predictor.predict(image[None], limits)
+        found = decision.decide(predictor.metadata, logits, limits)
+        assert (found.exit, found.label) == (expected.exit[0], expected.label[0])
+
+
+def test_the_slider_goes_from_the_last_exit_to_the_first(predictor, image):
+    logits, metadata = decision.ask(predictor, image), predictor.metadata
+    exits = [
+        decision.decide(metadata, logits, thresholds.scaled(metadata.thresholds, each, np.log(10))).exit
+        for each in range(thresholds.LATEST, thresholds.SOONEST + 1)
+    ]
+    assert exits == sorted(exits, reverse=True)
+    assert (exits[0], exits[-1]) == (3, 1)
+    assert thresholds.scaled(metadata.thresholds, 0, np.log(10)) == metadata.thresholds
+    unsure = decision.decide(metadata, np.zeros((3, 10), np.float32), [thresholds.above(np.log(10))] * 2)
+    assert unsure.exit == 1
 
 
 def test_spending_more_than_the_backbone_is_a_negative_saving(made):
@@ -74,23 +102,41 @@ def test_entropies_next_to_their_threshold_stay_apart(made):
 
 
 def test_class_names_cannot_write_html(made):
-    view = dataclasses.replace(made.exits[0], answer="<script>alert(1)</script>")
+    bad = "<script>alert(1)</script>"
+    view = dataclasses.replace(made.exits[0], answer=bad, top=((bad, 1.0),))
     page = stages.stages_html(dataclasses.replace(made, exits=(view, *made.exits[1:])))
     assert "<script" not in page
 
 
-@pytest.mark.parametrize("name", attack.objectives(3))
-def test_every_attack_offered_stays_inside_its_ball(predictor, image, name):
-    settings = attack.Settings(name, 0.1, 1)
-    ready = attack.compile_attack(predictor, settings)
+OFFERED = [
+    *((name, "PGD") for goal in attack.GOALS for name in attack.objectives(goal, 3, target=4)),
+    *(("average", solver) for solver in attack.SOLVERS),
+]
+
+
+@pytest.mark.parametrize(("name", "solver"), OFFERED)
+def test_every_attack_offered_stays_inside_its_ball(predictor, image, name, solver):
+    settings = attack.Settings(name, solver, 0.1, 2)
     # Its own answer: an image that is answered wrongly as it stands is left alone.
     label = int(predictor.predict(image[None]).label[0])
-    attacked = attack.attack_image(ready, image, label, predictor.thresholds)
-    assert attacked.shape == image.shape
-    assert np.abs(attacked - image).max() <= 0.1 + 1e-6
-    assert 0 <= attacked.min() <= attacked.max() <= 1
-    view = attack.perturbation(image, attacked, 0.1)
+    told = []
+    trace = attack.run(
+        predictor, settings, image, label, predictor.thresholds, {}, lambda *each: told.append(each)
+    )
+    for each in (trace.image, *trace.iterates):
+        assert each.shape == image.shape
+        assert np.abs(each - image).max() <= 0.1 + 1e-6
+        assert 0 <= each.min() <= each.max() <= 1
+    view = attack.perturbation(image, trace.iterates[-1], 0.1)
     assert -1e-5 <= view.min() < 0.5 < view.max() <= 1 + 1e-5
+    assert told[0] == (0, trace.planned)
+    assert told[-1] == (trace.runs, trace.planned)
+
+
+def test_compiled_loops_do_not_pile_up(predictor, image):
+    loops = dict.fromkeys(range(attack.MAX_LOOPS + 1))
+    attack.run(predictor, attack.Settings("main", "FGSM", 0.1, 1), image, 3, predictor.thresholds, loops)
+    assert len(loops) < 5
 
 
 def test_no_budget_is_no_change(image):
@@ -98,26 +144,42 @@ def test_no_budget_is_no_change(image):
 
 
 def test_an_exit_too_many_is_refused_in_words(predictor):
+    settings, black = attack.Settings("single(4)", "PGD", 0.1, 2), np.zeros((8, 8, 1), np.float32)
     with pytest.raises(InputError, match="exits 1 to 3"):
-        attack.compile_attack(predictor, attack.Settings("single(4)", 0.1, 2))
+        attack.run(predictor, settings, black, 3, predictor.thresholds, {})
+
+
+def test_an_unknown_solver_is_refused_in_words():
+    with pytest.raises(InputError, match="'Newton'. Allowed: PGD, APGD"):
+        attack.Settings("main", "Newton", 0.1, 2).attack()
 
 
 @pytest.mark.parametrize("trained", [0.0, 8 / 255, 0.1, 0.3])
 def test_the_choice_of_epsilon_holds_its_default(trained):
     default, largest, step = attack.epsilon_range(trained)
-    assert 0 < step < default <= largest <= 1
+    assert 0 < step < default <= largest <= 255
 
 
 def test_verdicts(made):
     names = [str(digit) for digit in range(10)]
     right = dataclasses.replace(made, label=3, answer="3")
     wrong = dataclasses.replace(made, label=8, answer="8")
-    assert attack.verdict(right, wrong, 3, names) == (
-        True,
-        "Fooled: 3 became 8. It leaves at exit 2 as before.",
-    )
-    assert attack.verdict(right, right, 3, names)[1].startswith("It held")
-    assert "wrong before" in attack.verdict(wrong, right, 3, names)[1]
+    assert attack.verdict(right, wrong, 3, names) == "Fooled: 3 became 8. It leaves at exit 2 as before."
+    assert attack.verdict(right, right, 3, names).startswith("It held")
+    assert "wrong before" in attack.verdict(wrong, right, 3, names)
+
+
+def test_success_is_judged_by_the_goal(predictor, made):
+    logits = np.zeros((3, 10), np.float32)
+    late = decision.decide(predictor.metadata, logits, [0.0, 0.0])
+    right, wrong = (dataclasses.replace(made, label=label) for label in (3, 8))
+    settings = {name: attack.Settings(name, "PGD", 0.1, 1) for name in ("main", "targeted(8)", "slowdown")}
+    assert attack.succeeded(right, wrong, 3, settings["main"])
+    assert not attack.succeeded(right, right, 3, settings["main"])
+    assert attack.succeeded(right, wrong, 3, settings["targeted(8)"])
+    assert not attack.succeeded(right, dataclasses.replace(made, label=5), 3, settings["targeted(8)"])
+    assert attack.succeeded(right, late, 3, settings["slowdown"])
+    assert not attack.succeeded(right, right, 3, settings["slowdown"])
 
 
 def test_samples_at_hand(predictor, monkeypatch, tmp_path):

@@ -1,5 +1,6 @@
 import dataclasses
 import os
+import shutil
 
 import pytest
 
@@ -13,10 +14,9 @@ def test_nothing_is_found_where_nothing_is(tmp_path):
 
 def test_finds_runs_then_saved_models(model_folders):
     found = models.find_models(*model_folders)
-    assert [model.label for model in found] == [
-        "tiny (run): digits, 8×8×1 pixels, 3 exits",
-        "bare version 1 (SavedModel): digits, 8×8×1 pixels, 3 exits",
-    ]
+    assert [model.name for model in found] == ["tiny (run)", "bare/1"]
+    assert {model.facts for model in found} == {"digits, 8×8×1 pixels, 3 exits"}
+    assert [model.served_name for model in found] == ["tiny", "bare"]
     assert [model.path.name for model in found] == ["tiny", "1"]
 
 
@@ -62,10 +62,10 @@ def test_the_newest_run_comes_first(make_run, tmp_path):
     assert [model.path.name for model in models.find_models(tmp_path, tmp_path)] == ["new", "old"]
 
 
-def test_unreadable_metadata_are_said_in_the_label(make_run, tmp_path):
+def test_unreadable_metadata_are_said_in_the_facts(make_run, tmp_path):
     (make_run("odd", "model.keras", "metadata.json") / "metadata.json").write_text("{}")
     (found,) = models.find_models(tmp_path, tmp_path / "absent")
-    assert "cannot be read" in found.label
+    assert "cannot be read" in found.facts
 
 
 def test_the_digest_follows_the_files(make_run):
@@ -74,3 +74,17 @@ def test_the_digest_follows_the_files(make_run):
     assert models.files_digest(folder) == before
     dataclasses.replace(Metadata.read(folder), epsilon="0.25").write(folder)
     assert models.files_digest(folder) != before
+
+
+def test_the_best_model_has_samples_at_hand_and_the_largest_worst_case(tmp_path, pytestconfig, monkeypatch):
+    shipped = pytestconfig.rootpath / "saved_models" / "digits" / "1"
+    for name in ("unmeasured", "measured", "elsewhere"):
+        shutil.copytree(shipped, tmp_path / name / "1")
+    (tmp_path / "unmeasured" / "1" / "report.json").unlink()
+    other = dataclasses.replace(Metadata.read(shipped), dataset="mnist", input_shape=[28, 28, 1])
+    other.write(tmp_path / "elsewhere" / "1")
+    monkeypatch.delenv("TFDS_DATA_DIR", raising=False)
+    found = models.find_models(tmp_path / "absent", tmp_path)
+    assert models.best(found).name == "measured/1"
+    shutil.rmtree(tmp_path / "measured")
+    assert models.best(models.find_models(tmp_path / "absent", tmp_path)).name == "unmeasured/1"

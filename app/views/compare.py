@@ -1,0 +1,72 @@
+"""The page "Compare": two models, the same image, the same attack."""
+
+import streamlit as st
+
+from app import attack, attacking, decision, images, models, parts, picking, stages
+from app.parts import plain
+from rdi_keras.errors import InputError
+
+st.write("Two models look at the same image; each is then attacked with the same settings.")
+
+
+def choose_other(chosen: parts.Chosen) -> parts.Chosen | None:
+    """Another model that takes the same images and knows the same classes, at its own thresholds."""
+    shape, names = chosen.metadata.input_shape, chosen.metadata.class_names
+    fitting = {}
+    for model in models.find_models():
+        if model.path == chosen.model.path:
+            continue
+        try:
+            predictor = parts.open_predictor(str(model.path), model.digest)
+        except InputError:
+            continue  # Choosing it in the sidebar tells why.
+        if (predictor.metadata.input_shape, predictor.metadata.class_names) == (shape, names):
+            fitting[model.name] = parts.Chosen(model, predictor, predictor, predictor.thresholds.tolist())
+    if not fitting:
+        st.info(
+            f"There is no second model here that takes {models.size_text(shape)} images with the same "
+            "classes. Train one, for instance with another defence: `python training/fit.py --name other "
+            "--training.attack.objective average`"
+        )
+        return None
+    return fitting[st.selectbox("The other model", list(fitting), key="other", bind="query-params")]
+
+
+def show(subject: parts.Chosen, image, trace, label: int, settings: attack.Settings | None) -> None:
+    """One model's column: its decision, and what the attack made of it."""
+    st.subheader(plain(subject.model.name))
+    before = subject.decide(image)
+    st.write(f"**{plain(before.answer)}** at exit {before.exit}, {decision.saving_text(before.saving)}")
+    st.html(stages.stages_html(before, images.data_address(image)))
+    if trace is None:
+        return
+    after = subject.decide(trace.image)
+    won = attack.succeeded(before, after, label, settings)
+    names = subject.metadata.class_names
+    (st.warning if won else st.success)(plain(attack.verdict(before, after, label, names)))
+    change = attack.perturbation(image, trace.image, settings.epsilon)
+    parts.show_pictures(("Change", change), ("After", trace.image))
+    st.html(stages.stages_html(after, images.data_address(trace.image)))
+
+
+chosen = parts.chosen()
+other = choose_other(chosen)
+if other is None:
+    st.stop()
+picked = picking.choose_image(chosen)
+if picked is None:
+    st.stop()
+label = picking.true_label(picked, chosen.decide(picked.image), chosen.metadata)
+fewest = min((chosen, other), key=lambda each: each.predictor.num_exits)
+settings = attacking.choose_attack(fewest.predictor, label)
+subject = (chosen.model.digest, other.model.digest, picked.image.tobytes(), label, tuple(chosen.thresholds))
+if st.button("Attack both", type="primary"):
+    st.session_state.pop("compared", None)
+    traces = attacking.run([chosen, other], settings, picked.image, label)
+    st.session_state["compared"] = (subject, settings, traces)
+was, used, traces = st.session_state.get("compared", (None, None, None))
+if was != subject:
+    used, traces = None, (None, None)
+for column, each, trace in zip(st.columns(2), (chosen, other), traces, strict=True):
+    with column:
+        show(each, picked.image, trace, label, used)
