@@ -63,6 +63,7 @@ def choose_attack(predictor: Predictor, label: int) -> attack.Settings:
         step,
         format="%.1f/255",
         key=f"eps_{default:g}",
+        bind="query-params",
     )
     num_steps, restarts = 1, 1
     if solver != "FGSM":

@@ -1,5 +1,6 @@
 """Finds the trained models at hand: run folders and versions of SavedModels."""
 
+import functools
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,6 +13,8 @@ from rdi_keras.runs import MODEL_FILE, SAVED_MODEL_FILE
 
 RUNS_VARIABLE = "RDI_RUNS_DIR"
 SAVED_MODELS_VARIABLE = "RDI_SAVED_MODELS_DIR"
+
+REPORT_FILE = "report.json"
 
 HOW_TO_MAKE_ONE = """
 There is no trained model here yet. Make one in the project's folder, then reload this page:
@@ -72,27 +75,34 @@ def best(found: list[FoundModel]) -> FoundModel:
 
     Where there is none with a report, the first.
     """
-    return max(found, key=lambda model: _rank(model.path))
+    return max(found, key=_rank)
 
 
-def _rank(path: Path) -> tuple[bool, bool, float]:
+def _rank(model: FoundModel) -> tuple[bool, float]:
     from app.samples import sample_source
+
+    try:
+        at_hand = sample_source(Metadata.read(model.path)) is not None
+    except InputError:
+        return False, -1.0
+    return at_hand, _worst_case(model.path, model.digest)
+
+
+@functools.lru_cache(maxsize=256)
+def _worst_case(path: Path, digest: str) -> float:
+    """Of the report; -1 where there is none. The digest is there for the cache."""
     from rdi_keras.evaluation import read_report
 
     try:
-        metadata = Metadata.read(path)
-        at_hand = sample_source(metadata) is not None
-    except InputError:
-        return False, False, 0.0
-    try:
-        return at_hand, True, read_report(path, metadata)["conditions"]["worst_case"]["accuracy"]
+        return read_report(path, Metadata.read(path))["conditions"]["worst_case"]["accuracy"]
     except (InputError, KeyError):
-        return at_hand, False, 0.0
+        return -1.0
 
 
 def files_digest(path: Path) -> str:
     """Names, sizes and times of a model's files: cheap, and another one once a file is rewritten."""
-    files = [path / METADATA_FILE, path / MODEL_FILE, path / SAVED_MODEL_FILE, *_files(path / "variables")]
+    names = (METADATA_FILE, MODEL_FILE, SAVED_MODEL_FILE, REPORT_FILE)
+    files = [*(path / name for name in names), *_files(path / "variables")]
     parts = []
     for file in files:
         if file.is_file():

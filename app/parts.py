@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import gc
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -123,6 +124,10 @@ def open_predictor(path: str, digest: str) -> Predictor:
             f"Cannot open {path!r}: its files are damaged or do not fit together ({error}). Choose another "
             "model, or train or export this one again"
         ) from None
+    # Streamlit collects garbage after every run of a page; what TensorFlow and models hold takes a third of a
+    # second to look through, and is none.
+    gc.collect()
+    gc.freeze()
     return predictor
 
 

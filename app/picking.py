@@ -1,7 +1,9 @@
 """The chooser of an image: samples, files, camera. Pages share it, and what was uploaded."""
 
 import hashlib
+import itertools
 import random
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -92,16 +94,25 @@ def _upload(metadata: Metadata) -> Picked | None:
     )
     kept = st.session_state.setdefault(UPLOADS, {})
     for file in files:
-        name = f"{file.name} ({file.file_id[:4]})" if file.name in kept else file.name
-        if file.file_id not in {identity for identity, _ in kept.values()}:
-            kept[name] = (file.file_id, file.getvalue())
+        data = file.getvalue()
+        if data not in kept.values():
+            name = next(name for name in _names(file.name) if name not in kept)
+            kept[name] = data
+            st.session_state["upload_name"] = name
     while len(kept) > MAX_UPLOADS:
         kept.pop(next(iter(kept)))
     if not kept:
         return None
     names = list(kept)[::-1]
     name = st.selectbox("Which of your images", names, key="upload_name") if len(names) > 1 else names[0]
-    return _seen(kept[name][1], name, metadata)
+    return _seen(kept[name], name, metadata)
+
+
+def _names(name: str) -> Iterator[str]:
+    """The name, then others like it."""
+    yield name
+    stem, dot, ending = name.rpartition(".")
+    yield from (f"{stem or ending}-{number}{dot}{ending if stem else ''}" for number in itertools.count(2))
 
 
 def _camera(metadata: Metadata) -> Picked | None:

@@ -133,6 +133,7 @@ def _train(run, model, config, dataset, stop, console, cluster) -> None:
         VALIDATION_SAMPLES,
         TrainingBoard,
         build_model,
+        calibrate_finally,
         checkpoints_of,
         fit_model,
     )
@@ -174,7 +175,7 @@ def _train(run, model, config, dataset, stop, console, cluster) -> None:
         twin = model.keep_exits([model.num_exits])
     if not cluster.is_chief:
         return
-    calibration, budgets = _calibrated(model, config, dataset.calibration, say)
+    calibration, budgets = calibrate_finally(model, config, dataset.calibration, say)
     try:
         if config.twin:
             save_model(twin, run.path / TWIN_FILE)
@@ -188,19 +189,6 @@ def _train(run, model, config, dataset, stop, console, cluster) -> None:
         each.clear()
     with contextlib.suppress(OSError):  # Someone else's file may lie there.
         run.checkpoints_path.rmdir()
-
-
-def _calibrated(model, config, held_out, say: Callable[[str], None]) -> tuple:
-    """Sets the final thresholds; gives the facts, and the table of thresholds by budget."""
-    from rdi_keras.names import parse_epsilon
-    from rdi_keras.training import calibrate, calibrate_budgets, calibrate_robustly, robust_budget_table
-
-    wanted = config.calibration
-    if not wanted.attacked or model.num_exits == 1:
-        return calibrate(model, held_out, wanted), calibrate_budgets(model, held_out)
-    epsilon = parse_epsilon(config.epsilon)
-    facts = calibrate_robustly(model, held_out, epsilon, wanted.budget, wanted.attacked, config.seed, say)
-    return facts, robust_budget_table(facts["front"])
 
 
 def _measure_and_export(run, config, dataset, console, export: bool) -> Path:

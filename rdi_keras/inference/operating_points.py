@@ -169,9 +169,20 @@ def threshold_points(
                 break
 
 
-def most_robust(points: Sequence[OperatingPoint], budget: float) -> OperatingPoint | None:
-    """The point of largest worst case, then accuracy, then least cost, that costs at most the budget."""
-    allowed = [each for each in points if each.cost <= budget]
+def most_robust(
+    points: Sequence[OperatingPoint], budget: float, accuracy: float = 0.0
+) -> OperatingPoint | None:
+    """The point of largest worst case, then accuracy, then least cost, of those within budget and accuracy.
+
+    Args:
+        points: to choose from.
+        budget: largest cost.
+        accuracy: least clean accuracy.
+
+    Returns:
+        The point; `None` if there is none.
+    """
+    allowed = [each for each in points if each.cost <= budget and each.accuracy >= accuracy]
     return max(allowed, key=lambda each: (each.worst_case, each.accuracy, -each.cost), default=None)
 
 

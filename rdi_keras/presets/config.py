@@ -146,11 +146,13 @@ class CalibrationConfig:
         shares: instead, the share of samples that each exit answers; N fractions with sum 1.
         attacked: after training, so many held-out samples are attacked, and of all thresholds within the
             budget those with the largest worst case are taken; 0 for none.
+        accuracy: with `attacked`: least clean accuracy on held-out samples; default: any.
     """
 
     budget: float = 0.55
     shares: list[float] | None = None
     attacked: int = 0
+    accuracy: float | None = None
 
 
 @dataclass

@@ -15,7 +15,11 @@ from rdi_keras.training.cluster import STRATEGIES, Cluster, join_cluster
 from rdi_keras.training.fitting import VALIDATION_SAMPLES, checkpoints_of, decisive_settings, fit_model
 from rdi_keras.training.loop import TrainingLoop
 from rdi_keras.training.optimizers import OPTIMIZERS, OneCycle, make_optimizer
-from rdi_keras.training.robust_calibration import calibrate_robustly, robust_budget_table
+from rdi_keras.training.robust_calibration import (
+    calibrate_finally,
+    calibrate_robustly,
+    robust_budget_table,
+)
 from rdi_keras.training.stopping import StopRequest
 
 __all__ = [
@@ -34,6 +38,7 @@ __all__ = [
     "build_model",
     "calibrate",
     "calibrate_budgets",
+    "calibrate_finally",
     "calibrate_robustly",
     "calibration_facts",
     "check_numbers",

@@ -47,6 +47,7 @@ RANGES = {
     "training.checkpoint_minutes": (0, math.inf),
     "training.checkpoint_steps": (1, math.inf),
     "calibration.attacked": (0, math.inf),
+    "calibration.accuracy": (0, 1),
     "evaluation.limit": (1, math.inf),
     "evaluation.batch_size": (1, math.inf),
     "evaluation.curve_samples": (0, math.inf),
@@ -67,6 +68,11 @@ def check_numbers(config: Config) -> None:
         raise InputError(
             "Calibration under attack takes a budget, not shares. Received: calibration.attacked="
             f"{config.calibration.attacked}, calibration.shares={config.calibration.shares}"
+        )
+    if config.calibration.accuracy is not None and not config.calibration.attacked:
+        raise InputError(
+            "calibration.accuracy is for calibration under attack; without it a budget alone decides. Received: "
+            f"calibration.accuracy={config.calibration.accuracy}, calibration.attacked=0"
         )
 
 

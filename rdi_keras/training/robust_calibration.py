@@ -19,7 +19,9 @@ from rdi_keras.inference import (
     threshold_points,
 )
 from rdi_keras.models import MultiExitModel
-from rdi_keras.training.calibrating import calibration_facts, logits_of
+from rdi_keras.names import parse_epsilon
+from rdi_keras.presets import Config
+from rdi_keras.training.calibrating import calibrate, calibrate_budgets, calibration_facts, logits_of
 
 ROUNDS = 4
 # Budgets for which a choice is attacked too, for the front.
@@ -36,6 +38,7 @@ def calibrate_robustly(
     num_attacked: int,
     seed: int = 0,
     say: Callable[[str], None] = lambda line: None,
+    accuracy: float = 0.0,
 ) -> dict:
     """Sets the model's thresholds to those of the largest worst case within a compute budget.
 
@@ -50,13 +53,14 @@ def calibrate_robustly(
         num_attacked: how many samples are attacked.
         seed: of the attacks.
         say: is told what happens.
+        accuracy: least clean accuracy on `held_out`.
 
     Returns:
         As `calibrate`, and `front`: of the choices that were attacked themselves, for this budget and some
         others, those that none beats in cost, accuracy and worst case at once.
 
     Raises:
-        InputError: if no thresholds meet the budget, or nothing is to be attacked.
+        InputError: if no thresholds meet budget and accuracy, or nothing is to be attacked.
     """
     if num_attacked < 1 or model.num_exits == 1:
         raise InputError(
@@ -81,14 +85,21 @@ def calibrate_robustly(
         """The same choice, judged by all that has been found."""
         return judge(point.exits, np.asarray(point.thresholds, np.float32), clean, attacked, cost)
 
-    def attack_best(allowed: float) -> tuple[OperatingPoint, OperatingPoint]:
-        promised = most_robust(list(threshold_points(clean, attacked, cost)), allowed)
+    def attack_best(allowed: float, least: float = 0.0) -> tuple[OperatingPoint, OperatingPoint]:
+        points = list(threshold_points(clean, attacked, cost))
+        promised = most_robust(points, allowed, least)
+        if promised is None:
+            most = max(each.accuracy for each in points if each.cost <= allowed)
+            raise InputError(
+                f"Within a budget of {allowed:g} no thresholds reach a clean accuracy of {least:g} on held-out "
+                f"data; the most is {most:.4f}. Ask for less, or allow more compute"
+            )
         attacked.extend(attack(np.asarray(promised.thresholds, np.float32)))
         return promised, held(promised)
 
     tried: list[OperatingPoint] = []
     for number in range(1, ROUNDS + 1):
-        promised, found = attack_best(budget)
+        promised, found = attack_best(budget, accuracy)
         tried.append(found)
         say(
             f"calibration, round {number}: worst case {promised.worst_case:.3f}, attacked itself "
@@ -99,14 +110,40 @@ def calibrate_robustly(
     for other in np.linspace(costs[0], 1.0, FRONT + 1)[1:]:
         tried.append(attack_best(float(other))[1])
     tried = [held(each) for each in tried]
-    best = most_robust(tried, budget)
+    best = most_robust(tried, budget, accuracy)
     model.thresholds.assign(best.thresholds)
+    method = f"largest worst case within budget {budget:g}"
+    method += f" at accuracy {accuracy:g} or more" if accuracy else ""
     return {
-        **calibration_facts(model, held_out, f"largest worst case within budget {budget:g}"),
+        **calibration_facts(model, held_out, method),
         "attacked": min(num_attacked, len(held_out)),
         "worst_case": best.worst_case,
         "front": [dataclasses.asdict(point) for point in pareto_front(tried)],
     }
+
+
+def calibrate_finally(
+    model: MultiExitModel, config: Config, held_out: Split, say: Callable[[str], None] = lambda line: None
+) -> tuple[dict, BudgetTable | None]:
+    """Sets a trained model's thresholds as a configuration says.
+
+    Returns:
+        How they were chosen and what they do on held-out data, and the table of thresholds by budget.
+    """
+    wanted = config.calibration
+    if not wanted.attacked or model.num_exits == 1:
+        return calibrate(model, held_out, wanted), calibrate_budgets(model, held_out)
+    facts = calibrate_robustly(
+        model,
+        held_out,
+        parse_epsilon(config.epsilon),
+        wanted.budget,
+        wanted.attacked,
+        config.seed,
+        say,
+        wanted.accuracy or 0.0,
+    )
+    return facts, robust_budget_table(facts["front"])
 
 
 def robust_budget_table(front: list[dict]) -> BudgetTable:

@@ -1,4 +1,7 @@
-"""The page in a real browser, where there is one."""
+"""Journeys through the app in a real browser, where there is one.
+
+With RDI_SCREENSHOTS_DIR set, pictures of the pages are left in that folder.
+"""
 
 import os
 import shutil
@@ -10,8 +13,9 @@ import urllib.request
 
 import pytest
 
-from app import models
+from app import images, models, samples
 
+SCREENSHOTS = os.environ.get("RDI_SCREENSHOTS_DIR")
 START_SECONDS, STEP_SECONDS = 60, 60
 ARGUMENTS = [
     "--no-sandbox",
@@ -40,16 +44,15 @@ def browser():
 
 
 @pytest.fixture
-def address(model_folders, pytestconfig, tmp_path):
+def address(pytestconfig, tmp_path):
     """A running app's address."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "streamlit", "run", "app/main.py"]
     options = ["--server.port", str(port), "--server.headless", "true", "--server.fileWatcherType", "none"]
-    folders = dict(
-        zip((models.RUNS_VARIABLE, models.SAVED_MODELS_VARIABLE), map(str, model_folders), strict=True)
-    )
+    # Only the model that ships.
+    folders = {models.RUNS_VARIABLE: str(tmp_path / "absent")}
     log = tmp_path / "streamlit.log"
     with log.open("w") as output:
         app = subprocess.Popen(
@@ -83,31 +86,105 @@ def wait_until_healthy(app, address, log):
     pytest.fail(f"the app did not start:\n{log.read_text()}")
 
 
-def test_a_visitor_picks_a_sample_attacks_it_and_uploads(browser, address, digit_png):
-    page = browser.new_page(viewport={"width": 400, "height": 900})
-    page.set_default_timeout(STEP_SECONDS * 1000)
-    faults = []
-    page.on("pageerror", lambda error: faults.append(str(error)))
-    page.goto(address)
+@pytest.fixture
+def visit(browser, address):
+    """Opens a page and checks at the end that nothing was wrong with it."""
+    opened = []
 
-    page.get_by_role("heading", name="Watch it decide").wait_for()
-    page.get_by_text("answers here").wait_for()
-    assert page.locator(".stages li").count() == 3
-    assert page.locator(".stages li.answers").count() == 1
+    def visit(path="", width=400, **options):
+        context = browser.new_context(viewport={"width": width, "height": 900}, **options)
+        page = context.new_page()
+        page.set_default_timeout(STEP_SECONDS * 1000)
+        faults = []
+        page.on("pageerror", lambda error: faults.append(str(error)))
+        page.goto(f"{address}/{path}")
+        opened.append((page, faults, width))
+        return page
 
-    page.get_by_role("button", name="Attack", exact=True).click()
-    page.get_by_text("The exits on the attacked image").wait_for()
-    assert page.locator(".stages li.answers").count() == 2
+    yield visit
+    for page, faults, width in opened:
+        # Nothing sticks out to the side on a phone.
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        assert page.locator("[data-testid=stException]").count() == 0
+        assert faults == []
 
-    page.get_by_text("My own image").click()
+
+def picture(page, name):
+    if SCREENSHOTS:
+        page.wait_for_timeout(2500)  # Until the sample has travelled and figures are drawn.
+        page.screenshot(path=f"{SCREENSHOTS}/{name}.png")
+
+
+def answer(page) -> str:
+    return page.locator(".stages li.answers .answer").first.inner_text()
+
+
+def give(page, name: str, data: bytes):
     chooser = page.locator("input[type=file]")
-    chooser.set_input_files({"name": "bad.png", "mimeType": "image/png", "buffer": b"no image"})
-    page.get_by_text("not an image").wait_for()
-    chooser.set_input_files({"name": "digit.png", "mimeType": "image/png", "buffer": digit_png})
-    page.get_by_text("What the model sees: 8×8×1").wait_for()
-    page.get_by_text("answers here").wait_for()
+    chooser.set_input_files({"name": name, "mimeType": "image/png", "buffer": data})
 
-    # Nothing sticks out to the side on a phone.
-    assert page.evaluate("document.documentElement.scrollWidth") <= 400
-    assert page.locator("[data-testid=stException]").count() == 0
-    assert faults == []
+
+def test_upload_decide_attack_download_and_upload_again(visit, digit_png):
+    test = samples.load_samples("digits", (8, 8, 1), 10)
+    sample = images.png(test.images[1])
+    # 0.3: three times what the model was trained against, which fools it.
+    page = visit("attack?image_source=My+images&eps_25.5=76.5&steps_100=40")
+    page.get_by_text("Upload an image to attack it").wait_for()
+    give(page, "bad.png", b"no image")
+    page.get_by_text("not an image").wait_for()
+    give(page, "sample.png", sample)
+    page.get_by_text("What the model sees: 8×8×1").wait_for()
+    page.get_by_role("button", name="Attack", exact=True).click()
+    page.get_by_text("Fooled:").wait_for()
+    page.get_by_text("Checked: the PNG, read again").wait_for()
+    attacked = answer(page)
+    assert attacked != str(test.labels[1])
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Attacked image (PNG)").click()
+    file = download.value.path().read_bytes()
+    assert download.value.suggested_filename == "sample-attacked.png"
+
+    again = visit("?image_source=My+images")
+    give(again, "again.png", file)
+    again.get_by_text("answers here").wait_for()
+    assert answer(again) == attacked
+
+
+def test_moving_the_threshold_moves_the_exit_and_the_address(visit):
+    page = visit("?sample=3", width=1200)
+    page.get_by_text("answers here").wait_for()
+    picture(page, "watch")
+    slider = page.get_by_test_id("stSidebar").get_by_role("slider")
+    slider.focus()
+    page.keyboard.press("Home")
+    page.get_by_text("Nobody leaves early").wait_for()
+    page.get_by_text("3 of 3").wait_for()
+    assert "scale=-10" in page.url
+    page.keyboard.press("End")
+    page.get_by_text("1 of 3").wait_for()
+    shared = visit(page.url.rpartition("/")[2], width=1200)
+    shared.get_by_text("1 of 3").wait_for()
+
+
+def test_every_page_is_whole_on_a_phone_and_in_the_dark(visit):
+    page = visit("attack?eps_25.5=51", color_scheme="dark")
+    page.get_by_role("button", name="Attack", exact=True).click()
+    page.get_by_text("Step by step").wait_for()
+    picture(page, "attack-dark-phone")
+    for name, text in {
+        "wins": "The whole table",
+        "compare": "no second model",
+        "batch": "ZIP archive",
+        "where": "in this process",
+        "about": "To cite",
+    }.items():
+        page = visit(name)
+        page.get_by_text(text).first.wait_for()
+    page = visit("attack?eps_25.5=51&sample=3", width=1200)
+    page.get_by_role("button", name="Attack", exact=True).click()
+    page.get_by_text("Step by step").wait_for()
+    page.get_by_text("Step by step").scroll_into_view_if_needed()
+    picture(page, "attack")
+    page = visit("wins", width=1200)
+    page.get_by_text("Where samples leave").wait_for()
+    picture(page, "wins")

@@ -27,12 +27,10 @@ def start(monkeypatch, pytestconfig):
         monkeypatch.setenv(models.RUNS_VARIABLE, str(runs))
         monkeypatch.setenv(models.SAVED_MODELS_VARIABLE, str(saved_models))
         page = AppTest.from_file(str(pytestconfig.rootpath / MAIN), default_timeout=120)
-        page.run()
-        if name != "watch":
-            page.switch_page(f"views/{name}.py")
         for key, value in query.items():
             page.query_params[key] = value
-        return page.run() if name != "watch" or query else page
+        page.run()
+        return page if name == "watch" else page.switch_page(f"views/{name}.py").run()
 
     return start
 
@@ -288,7 +286,7 @@ def test_a_batch_is_scored_and_what_is_bad_is_named(shipped, digit_png):
 def test_a_server_that_is_down_is_said_and_the_page_lives(shipped):
     for name in ("watch", "where"):
         page = shipped(name, server="localhost:1")
-        assert "No answer from localhost:1" in page.error[0].value
+        assert "No answer from localhost:1" in texts(page)
     page = shipped("watch", server="example.com:80")
     assert "on its own machine" in page.error[0].value
     page.sidebar.text_input[0].set_value("").run()
@@ -371,4 +369,4 @@ def test_a_click_without_an_attack_is_quick(shipped):
         page.sidebar.slider[0].set_value(place).run()
         times.append(time.process_time() - before)
     # Of the processor, as other work may share the cores; benchmarks/app.py measures on a clock.
-    assert np.median(times) < 0.5
+    assert np.median(times) < 0.2

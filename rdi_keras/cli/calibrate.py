@@ -1,0 +1,68 @@
+"""`training/calibrate.py RUN`: sets the thresholds of a trained run anew, from held-out data."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rdi_keras.cli.options import command, dump_config, load_config, parse
+from rdi_keras.runs import RunFolder
+
+DESCRIPTION = (
+    "Set the thresholds of a trained run anew, from held-out data. The test part is not looked at; measure with "
+    "training/evaluate.py afterwards."
+)
+
+
+@command
+def main(argv: Sequence[str] | None = None) -> None:
+    """Calibrates the run named on the command line."""
+    import jsonargparse
+
+    from rdi_keras.presets import CalibrationConfig
+
+    parser = jsonargparse.ArgumentParser(description=DESCRIPTION, exit_on_error=False)
+    parser.add_argument("run", type=str, help="a run folder, runs/<name>")
+    parser.add_class_arguments(CalibrationConfig, "calibration")
+    parser.add_argument("--data_dir", type=str | None, help="folder of prepared TFDS sets")
+    arguments = parse(parser, argv)
+    calibrate_run(
+        RunFolder.open(arguments.run),
+        CalibrationConfig(**vars(arguments.calibration)),
+        arguments.data_dir,
+    )
+
+
+def calibrate_run(run: RunFolder, calibration, data_dir: str | Path | None = None) -> dict:
+    """Sets a run's thresholds and writes model, metadata, configuration and facts; returns the facts.
+
+    Args:
+        run: finished.
+        calibration: a `CalibrationConfig`.
+        data_dir: folder of prepared TFDS sets; default: the run's own.
+
+    Raises:
+        InputError: if its data cannot be had, or no thresholds are as wanted.
+    """
+    from rich.console import Console
+
+    from rdi_keras.cli.machine import prepare_devices
+    from rdi_keras.files import write_text
+    from rdi_keras.runs import CONFIG_FILE
+    from rdi_keras.training import calibrate_finally, load_data
+
+    prepare_devices()
+    console = Console()
+    with run.locked():
+        config = load_config((run.path / CONFIG_FILE).read_text())
+        config.calibration, config.data.data_dir = calibration, data_dir or config.data.data_dir
+        dataset, model = load_data(config), run.load_model()
+        facts, budgets = calibrate_finally(model, config, dataset.calibration, console.print)
+        seconds = run.read_calibration().get("training_seconds")
+        facts |= {"training_seconds": seconds} if seconds else {}
+        write_text(run.path / CONFIG_FILE, dump_config(config))
+        run.finish(model, config, dataset, facts, budgets)
+    limits = ", ".join(f"{each:.4g}" for each in model.thresholds.numpy())
+    console.print(
+        f"thresholds {limits} nats: on held-out data accuracy {facts['accuracy']:.3f}, "
+        f"{100 * facts['saving']:.1f} % of the MACs saved\nnext: training/evaluate.py {run.path}"
+    )
+    return facts
