@@ -42,6 +42,12 @@ def check_images(images: np.ndarray, input_shape: Sequence[int] | None = None) -
     return images.astype(np.float32)
 
 
+def check_batch_size(batch_size: int) -> None:
+    """Raises `InputError` if so many images cannot run at once."""
+    if batch_size < 1:
+        raise InputError(f"batch_size must be at least 1. Received: {batch_size}")
+
+
 def check_labels(labels: np.ndarray, num_samples: int, num_classes: int) -> np.ndarray:
     """Returns the labels as an int64 array `[num_samples]`.
 

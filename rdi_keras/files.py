@@ -5,6 +5,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+ASIDE = ".aside."
+
 
 @contextlib.contextmanager
 def written_aside(path: Path) -> Iterator[Path]:
@@ -13,7 +15,7 @@ def written_aside(path: Path) -> Iterator[Path]:
     It is forced to disk first, and removed if anything goes wrong. The other path ends as this one does,
     because some writers look at the ending.
     """
-    aside = path.with_name(f".aside.{path.name}")
+    aside = path.with_name(f"{ASIDE}{path.name}")
     try:
         yield aside
         with aside.open("rb") as file:

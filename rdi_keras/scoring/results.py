@@ -1,12 +1,8 @@
 """The folder of scores: one Parquet file a shard, complete or not there, and a summary at the end."""
 
-import contextlib
 import json
-import os
 import re
-import tempfile
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,11 +12,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from rdi_keras.errors import InputError
+from rdi_keras.files import ASIDE, write_text, written_aside
 from rdi_keras.names import exit_names
 from rdi_keras.runs import make_folder
+from rdi_keras.scoring.samples import unseen
 
 SETTINGS_FILE, SUMMARY_FILE, ERRORS_FILE = "settings.json", "summary.json", "errors.parquet"
-ASIDE = "writing-"
 KEYS = {"path": pa.string(), "index": pa.int64()}
 COLUMNS = {
     "true_label": pa.int64(),
@@ -61,18 +58,23 @@ class ResultFolder:
         Raises:
             InputError: if it holds scores with other settings, or something else, or cannot be written.
         """
-        settings = json.loads(json.dumps(settings))
         file = self.path / SETTINGS_FILE
         make_folder(self.path)
         if not file.is_file():
             if any(not each.name.startswith(ASIDE) for each in self.path.iterdir()):
                 raise InputError(f"{str(self.path)!r} holds something other than scores. Name another folder")
-            with _aside(file) as aside:
-                aside.write_text(json.dumps(settings, indent=2) + "\n")
-            return
+            write_text(file, json.dumps(settings, indent=2) + "\n")
+        self.check(settings)
+
+    def check(self, settings: dict[str, Any]) -> None:
+        """Raises `InputError` unless this process finds scores with these settings here."""
+        settings = json.loads(json.dumps(settings))
+        file = self.path / SETTINGS_FILE
         try:
             before = json.loads(file.read_text())
-        except ValueError as error:
+        except (FileNotFoundError, NotADirectoryError):
+            raise unseen(f"the folder {str(self.path)!r} of this run, with its {SETTINGS_FILE}") from None
+        except (OSError, ValueError) as error:
             raise InputError(f"Cannot read {str(file)!r}: {error}. Name another folder") from None
         if before != settings:
             changed = [
@@ -86,33 +88,41 @@ class ResultFolder:
             )
 
     def finished(self) -> set[int]:
-        """Numbers of the shards that are there."""
+        """Numbers of the shards that are there and whole."""
         found = (re.fullmatch(r"shard-(\d+)\.parquet", each.name) for each in self.path.iterdir())
-        return {int(each[1]) for each in found if each}
+        return {number for number in (int(each[1]) for each in found if each) if self._is_whole(number)}
 
     def write_shard(self, number: int, rows: list[dict[str, Any]]) -> None:
         """Writes a shard's rows, aside first and then renamed."""
-        if not self.path.is_dir():
-            raise InputError(
-                f"A worker does not see the folder {str(self.path)!r}. On a cluster, model, data and results "
-                "must lie where every machine finds them"
-            )
         self._write(self._shard(number), pa.Table.from_pylist(rows, self.schema))
 
     def read(self) -> pa.Table:
         """All rows of all shards, in the order of the data; takes the memory that this takes."""
-        return pa.concat_tables(pq.read_table(self._shard(number)) for number in sorted(self.finished()))
+        return pa.concat_tables(self._rows(number) for number in sorted(self.finished()))
 
-    def summarise(self, num_exits: int) -> dict[str, Any]:
+    def summarise(self, num_exits: int, planned: int) -> dict[str, Any]:
         """Writes `errors.parquet` and `summary.json`, a shard at a time, and returns the latter.
+
+        Args:
+            num_exits: of the model.
+            planned: number of shards.
 
         Returns:
             `images`, `scored`, `errors`; `exits`, how many left where; `mean_macs`; `labelled`, how many of
             those scored have a known label, and the `accuracy` on these, `null` if there are none.
+
+        Raises:
+            InputError: if a planned shard is missing.
         """
+        missing = set(range(planned)) - self.finished()
+        if missing:
+            raise InputError(
+                f"{len(missing)} of {planned} shards are missing in {str(self.path)!r}: removed, or "
+                "workers wrote them elsewhere. Repeat the command where every worker sees this folder"
+            )
         counts, exits, macs, errors = Counter(), Counter(), 0.0, [self.schema.empty_table()]
-        for number in sorted(self.finished()):
-            table = pq.read_table(self._shard(number))
+        for number in range(planned):
+            table = self._rows(number)
             bad = table.filter(pc.is_valid(table["error"]))
             good = table.filter(pc.is_null(table["error"])).to_pydict()
             pairs = [
@@ -131,8 +141,7 @@ class ResultFolder:
             "accuracy": counts["right"] / counts["labelled"] if counts["labelled"] else None,
         }
         self._write(self.path / ERRORS_FILE, pa.concat_tables(errors))
-        with _aside(self.path / SUMMARY_FILE) as aside:
-            aside.write_text(json.dumps(summary, indent=2) + "\n")
+        write_text(self.path / SUMMARY_FILE, json.dumps(summary, indent=2) + "\n")
         for left in self.path.glob(f"{ASIDE}*"):  # By a worker that was killed.
             left.unlink(missing_ok=True)
         return summary
@@ -145,19 +154,16 @@ class ResultFolder:
     def _shard(self, number: int) -> Path:
         return self.path / f"shard-{number:05d}.parquet"
 
+    def _rows(self, number: int) -> pa.Table:
+        with pq.ParquetFile(self._shard(number), page_checksum_verification=True) as file:
+            return file.read()
+
+    def _is_whole(self, number: int) -> bool:
+        try:
+            return self._rows(number).schema.equals(self.schema)
+        except (OSError, pa.ArrowException):
+            return False
+
     def _write(self, file: Path, table: pa.Table) -> None:
-        with _aside(file) as aside:
-            pq.write_table(table, aside)
-
-
-@contextlib.contextmanager
-def _aside(file: Path) -> Iterator[Path]:
-    """A file to write to, renamed when all went well."""
-    handle, name = tempfile.mkstemp(prefix=ASIDE, dir=file.parent)
-    os.close(handle)
-    try:
-        yield Path(name)
-        os.chmod(name, 0o644)  # mkstemp's files are closed to others.
-        os.replace(name, file)
-    finally:
-        Path(name).unlink(missing_ok=True)
+        with written_aside(file) as aside:
+            pq.write_table(table, aside, write_page_checksum=True)

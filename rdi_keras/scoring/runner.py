@@ -13,8 +13,8 @@ from numpy.typing import ArrayLike
 
 from rdi_keras.errors import InputError
 from rdi_keras.scoring.results import ResultFolder
-from rdi_keras.scoring.sources import Source
-from rdi_keras.scoring.worker import Plan, ShardScorer
+from rdi_keras.scoring.samples import Source
+from rdi_keras.scoring.worker import Plan, ShardScorer, executed_digest
 
 SHARD_SIZE = 1000
 CONNECT_SECONDS = 5
@@ -47,7 +47,7 @@ def score(
         batch_size: samples per call of the model.
         resize: whether images of another size are resized; without it they are listed as errors.
         thresholds: N-1 entropies in nats instead of the model's own.
-        workers: processes, one core each; default: as many as there are cores.
+        workers: processes, one core each; default: as many as this process, or the cluster, has cores.
         ray_address: of a Ray cluster, on whose machines model, data and results lie at the same paths;
             default: this machine, or the cluster that this process is connected to.
         limit: only the first so many images.
@@ -58,7 +58,8 @@ def score(
         The summary, see `ResultFolder.summarise`.
 
     Raises:
-        InputError: if model, data or settings are not to be had, `out` holds other scores, or Ray is missing.
+        InputError: if model, data or settings are not to be had, `out` holds other scores, Ray is missing, or
+            a worker failed; finished shards are kept.
     """
     ray = _import_ray()
     for name, value in {
@@ -72,14 +73,16 @@ def score(
     predictor = _predictor(model, engine, thresholds)
     results = ResultFolder(Path(out).resolve(), source.key_column)
     limits = tuple(predictor.thresholds.tolist())
-    plan = Plan(predictor.path.resolve(), source, results.path, predictor.engine, limits, batch_size, resize)
+    path, engine = predictor.path.resolve(), predictor.engine
     settings = {
         "model_digest": predictor.metadata.model_digest,
+        "executed_files": executed_digest(path, engine),
         "thresholds": limits,
-        "engine": predictor.engine,
+        "engine": engine,
         "data": source.describe(),
         **{"batch_size": batch_size, "resize": resize, "limit": limit, "shard_size": shard_size},
     }
+    plan = Plan(path, source, results.path, engine, limits, batch_size, resize, settings)
     shards = source.shards(shard_size, limit)
     results.open(settings)
     finished = results.finished()
@@ -90,7 +93,7 @@ def score(
             done = len(shards) - len(waiting)
             for number, _ in enumerate(_run(ray, plan, waiting, workers), start=done + 1):
                 on_shard(number, len(shards))
-    return results.summarise(predictor.num_exits)
+    return results.summarise(predictor.num_exits, len(shards))
 
 
 def _import_ray():
@@ -121,7 +124,9 @@ def _ray_connection(ray, address: str | None, workers: int | None) -> Iterator[N
         return
     options = {"address": address}
     if address is None:
-        cores = max(os.cpu_count() or 1, workers or 1)
+        from rdi_keras.serving.engines import available_cores
+
+        cores = max(available_cores(), workers or 1)
         options = {"address": "local", "num_cpus": cores, "include_dashboard": False}
     try:
         _check_reachable(address)
@@ -148,20 +153,29 @@ def _run(ray, plan: Plan, shards: list[dict[str, Any]], workers: int | None) -> 
     """Scores the shards; yields what a worker says of each, in the order in which they are finished.
 
     Raises:
-        InputError: the first that a worker met; shards that are finished stay.
+        InputError: the first that a worker met, or that it could not start; finished shards are kept.
     """
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
-    size = min(workers or int(ray.cluster_resources().get("CPU", 1)), len(shards))
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # Its errors come as exceptions too.
+    cores = max(int(ray.cluster_resources().get("CPU", 1)), 1)
+    size = min(workers or cores, len(shards))
     # A block a shard, so that every shard is a task of its own.
     scored = ray.data.from_items(shards, override_num_blocks=len(shards)).map(
         ShardScorer,
         fn_constructor_args=[plan],
-        compute=ray.data.ActorPoolStrategy(size=size),
+        # Else a shard may wait at a busy worker while another has nothing to do.
+        compute=ray.data.ActorPoolStrategy(size=size, max_tasks_in_flight_per_actor=1),
         num_cpus=1,
     )
-    for answer in scored.iter_rows():
-        if answer["refused"]:
-            raise InputError(answer["refused"])
-        yield answer
+    try:
+        for answer in scored.iter_rows():
+            if answer["refused"]:
+                raise InputError(answer["refused"])
+            yield answer
+    except ray.exceptions.RayError as error:
+        cause = str(error).strip().splitlines()[-1]
+        raise InputError(
+            f"A worker could not start, or was lost: {cause}. Every machine needs rdi_keras[ray] and the "
+            "memory for a model a worker; finished shards are kept"
+        ) from None

@@ -1,5 +1,7 @@
 """What scores a shard. A worker holds one model, and one shard's images at most."""
 
+import hashlib
+import logging
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -10,8 +12,10 @@ from typing import Any
 import numpy as np
 
 from rdi_keras.errors import InputError
+from rdi_keras.metadata import FILE_NAME as METADATA_FILE
+from rdi_keras.runs import MODEL_FILE, SAVED_MODEL_FILE
 from rdi_keras.scoring.results import ResultFolder
-from rdi_keras.scoring.sources import Sample, Source
+from rdi_keras.scoring.samples import Sample, Source, unseen
 
 
 @dataclass(frozen=True)
@@ -26,6 +30,7 @@ class Plan:
         thresholds: N-1 entropies in nats.
         batch_size: samples per call of the model.
         resize: whether images of another size are resized.
+        settings: what the folder of results was opened with.
     """
 
     model: Path
@@ -35,6 +40,7 @@ class Plan:
     thresholds: tuple[float, ...]
     batch_size: int
     resize: bool
+    settings: dict[str, Any]
 
 
 class ShardScorer:
@@ -51,15 +57,23 @@ class ShardScorer:
         """Scores a shard and writes its file.
 
         Returns:
-            The shard's `number`, and `refused`: empty, or the message of an `InputError`, which Ray would
-            hand on as text in the midst of its own.
+            The shard's `number`, and `refused`: empty, or why it could not be scored, in a line. Ray would
+            hand on an exception as text in the midst of its own.
         """
         number, refused = int(shard["number"]), ""
+        results = ResultFolder(self.plan.out, self.plan.source.key_column)
         try:
-            rows = self.rows(shard)
-            ResultFolder(self.plan.out, self.plan.source.key_column).write_shard(number, rows)
+            results.check(self.plan.settings)
+            results.write_shard(number, self.rows(shard))
         except InputError as error:
             refused = str(error)
+        except Exception as error:
+            logging.getLogger(__name__).exception("Shard %d", number)  # Into Ray's log of this worker.
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            refused = (
+                f"A worker could not score shard {number}: {reason}. Finished shards are kept: the same "
+                "command goes on from there"
+            )
         return {"number": number, "refused": refused}
 
     def rows(self, shard: dict[str, Any]) -> list[dict[str, Any]]:
@@ -74,6 +88,15 @@ class ShardScorer:
         from rdi_keras.serving.engines import TENSORFLOW
 
         plan = self.plan
+        try:
+            digest = executed_digest(plan.model, plan.engine)
+        except FileNotFoundError:
+            raise unseen(f"the model {str(plan.model)!r}") from None
+        if digest != plan.settings["executed_files"]:
+            raise InputError(
+                f"A worker finds another model at {str(plan.model)!r}, or it has changed. Put the same files "
+                "on every machine, or name another folder of results"
+            )
         threads = None if plan.engine == TENSORFLOW else 1  # TensorFlow's are set above.
         return Predictor(plan.model, plan.engine, plan.thresholds, threads)
 
@@ -119,6 +142,29 @@ class ShardScorer:
         if image.shape[-1] != channels:
             raise InputError(f"has {image.shape[-1]} colour channels; the model takes {channels}. Convert it")
         return image
+
+
+def executed_digest(model: Path, engine: str) -> str:
+    """SHA-256 of the files that an engine executes: of equal weights, one export may have rounded them.
+
+    Args:
+        model: a run folder or a version of a SavedModel.
+        engine: `tensorflow` or `onnxruntime`.
+    """
+    from rdi_keras.serving.engines import TENSORFLOW
+    from rdi_keras.serving.predictor import ONNX_FILE
+
+    if (model / MODEL_FILE).is_file():
+        files = [model / MODEL_FILE]
+    elif engine == TENSORFLOW:
+        files = [model / SAVED_MODEL_FILE, *sorted(model.glob("variables/*"))]
+    else:
+        files = [model / ONNX_FILE]
+    digest = hashlib.sha256()
+    for file in [model / METADATA_FILE, *files]:  # Class names and MACs stand in the metadata.
+        with file.open("rb") as opened:
+            digest.update(hashlib.file_digest(opened, "sha256").digest())
+    return digest.hexdigest()
 
 
 def _batches(samples: Iterable[Sample], size: int) -> Iterator[list[Sample]]:

@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import ArrayLike
 
-from rdi_keras.checks import check_budget, check_sample_thresholds
+from rdi_keras.checks import check_batch_size, check_budget, check_sample_thresholds
 from rdi_keras.errors import InputError, ServerError
 from rdi_keras.names import (
     ADAPTIVE,
@@ -182,8 +182,7 @@ class Client:
         self, name: str, inputs: dict[str, ArrayLike], batch_size: int
     ) -> tuple[dict[str, np.ndarray], np.ndarray]:
         """Outputs by name, and the version that answered, `[B]`."""
-        if batch_size < 1:
-            raise InputError(f"batch_size must be at least 1. Received: {batch_size}")
+        check_batch_size(batch_size)
         for _ in range(2):  # A newer version may give something else than the one that was asked for this.
             signature, arrays = self._accepted(name, lambda each: (each, check_inputs(name, each, inputs)))
             batches, versions = self._batches(name, signature, arrays, batch_size)

@@ -44,6 +44,7 @@ class LiteRTStages:
         metadata = json.loads(Path(folder, METADATA_FILE).read_text())
         self.thresholds = np.asarray(metadata["thresholds"], np.float32)
         self.macs = np.asarray(metadata["macs_per_exit"], np.float32)
+        self.input_shape = tuple(metadata["input_shape"])
         self.num_classes = len(metadata["class_names"])
         files = [Path(folder, stage_file(number + 1)) for number in range(len(self.macs))]
         self.stages = [
@@ -61,8 +62,16 @@ class LiteRTStages:
         Returns:
             `probabilities` float32 `[B, C]`, `label` int64 `[B]`, `exit` int32 `[B]` (1-based), `entropy`
             float32 `[B]` (nats, of the exit that answered), `macs` float32 `[B]`.
+
+        Raises:
+            ValueError: if images or thresholds are not such; an int8 file would answer NaN with confidence.
         """
-        limits = self.thresholds if thresholds is None else thresholds
+        check_images(images, self.input_shape)
+        limits = self.thresholds if thresholds is None else np.asarray(thresholds, np.float32)
+        if limits.shape != self.thresholds.shape or np.isnan(limits).any():
+            raise ValueError(
+                f"Thresholds must be {len(self.thresholds)} numbers in nats. Received: {limits.tolist()}"
+            )
         answers = np.zeros([len(images), self.num_classes], np.float32)
         exits = np.full(len(images), len(self.stages), np.int32)
         inside, features = np.arange(len(images)), images
@@ -84,6 +93,25 @@ class LiteRTStages:
             "entropy": entropy(answers),
             "macs": self.macs[exits - 1],
         }
+
+
+def check_images(images: np.ndarray, input_shape: tuple[int, int, int]) -> None:
+    """Raises `ValueError` unless images are float32 `[B, *input_shape]` in [0, 1], without NaN."""
+    if not isinstance(images, np.ndarray) or images.dtype != np.float32:
+        raise ValueError(
+            f"Images must be a numpy array of float32. Received: {getattr(images, 'dtype', type(images))}. "
+            "Use images.astype(numpy.float32), and divide uint8 pixels by 255"
+        )
+    if images.ndim != 4 or images.shape[1:] != input_shape:
+        expected = ", ".join(map(str, input_shape))
+        raise ValueError(f"Images must have shape (B, {expected}). Received: {images.shape}")
+    inside = ((images >= 0) & (images <= 1)).all(axis=(1, 2, 3))  # NaN is neither.
+    if not inside.all():
+        first = int(np.argmin(inside))
+        raise ValueError(
+            f"Images must lie in [0, 1] and hold no NaN. Received values from {images[first].min():.4g} to "
+            f"{images[first].max():.4g} in image {first}; {np.sum(~inside)} of {len(images)} are bad"
+        )
 
 
 def log_softmax(logits: np.ndarray) -> np.ndarray:

@@ -7,7 +7,13 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import ArrayLike
 
-from rdi_keras.checks import check_budget, check_images, check_sample_thresholds, check_thresholds
+from rdi_keras.checks import (
+    check_batch_size,
+    check_budget,
+    check_images,
+    check_sample_thresholds,
+    check_thresholds,
+)
 from rdi_keras.errors import InputError
 from rdi_keras.metadata import Metadata
 from rdi_keras.names import exit_names
@@ -109,8 +115,9 @@ class Predictor:
                 means leaving there.
 
         Raises:
-            InputError: if images, thresholds or budget do not fit the model.
+            InputError: if images, thresholds or budget do not fit the model, or the batch size is below 1.
         """
+        check_batch_size(batch_size)
         images = check_images(images, self.metadata.input_shape)
         limits = self._limits(len(images), thresholds, budget)
         batches = [

@@ -1,7 +1,11 @@
 """Scores through Ray: the same rows for any number of workers, bad images listed, shards taken up again."""
 
 import json
+import os
 import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -11,7 +15,11 @@ import rdi_keras as rdi
 from rdi_keras import scoring
 from rdi_keras.cli import score as command
 from rdi_keras.errors import InputError
+from rdi_keras.metadata import Metadata
+from rdi_keras.runs import load_model
+from rdi_keras.scoring import runner
 from rdi_keras.scoring.results import ERRORS_FILE, SUMMARY_FILE
+from rdi_keras.serving import engines, export_saved_model
 
 ray = pytest.importorskip("ray", reason="the extra ray is not installed")
 
@@ -38,9 +46,34 @@ def one_worker(local_ray, run_folder, photos, tmp_path_factory):
     return scoring.ResultFolder(out, "path")
 
 
+@dataclass(frozen=True)
+class MetBeforeReading(scoring.FolderSource):
+    """Its processes leave their numbers in a folder, and read nothing before two have come."""
+
+    met: Path = Path()
+
+    def read(self, shard, class_names):
+        (self.met / str(os.getpid())).touch()
+        deadline = time.monotonic() + 60
+        while len(list(self.met.iterdir())) < 2 and time.monotonic() < deadline:
+            time.sleep(0.05)
+        return super().read(shard, class_names)
+
+
+@dataclass(frozen=True)
+class Stuck(scoring.FolderSource):
+    """Does not arrive in another process, as where a package is missing there."""
+
+    def __setstate__(self, state):
+        raise OSError("no such library")
+
+
 def test_two_workers_write_the_same_bits(one_worker, run_folder, photos, tmp_path):
-    found = scoring.source(str(photos))
+    met = tmp_path / "met"
+    met.mkdir()
+    found = MetBeforeReading(photos, met)
     summary = scoring.score(run_folder, found, tmp_path / "two", workers=2, **SETTINGS)
+    assert len(list(met.iterdir())) == 2, "both workers should work"
     two = scoring.ResultFolder(tmp_path / "two", "path")
     assert two.finished() == {0, 1, 2}
     assert two.read().equals(one_worker.read())
@@ -99,15 +132,32 @@ def test_only_what_is_missing_is_scored_again(one_worker, run_folder, photos, ca
     files = sorted(one_worker.path.glob("shard-*.parquet"))
     times = {file: file.stat().st_mtime_ns for file in files}
     files[1].unlink()
-    (one_worker.path / "writing-left-by-a-killed-worker").touch()
+    (one_worker.path / ".aside.shard-00001.parquet").touch()  # Left by a worker that was killed.
     arguments = [str(run_folder), str(photos), f"--out={one_worker.path}", "--workers=1", *FLAGS]
     assert command.main(arguments) == 0
     assert one_worker.read().equals(before)
     assert [file for file in files if file.stat().st_mtime_ns != times[file]] == [files[1]]
-    assert not list(one_worker.path.glob("writing-*"))
+    assert not list(one_worker.path.glob(".aside.*"))
     printed = capsys.readouterr().out
     assert "scored: 47 of 52 images" in printed
     assert "not scored: b.jpg: Cannot read the image" in printed
+
+
+@pytest.mark.parametrize("damage", ["cut short", "other bytes"])
+def test_a_shard_that_cannot_be_read_is_scored_anew(one_worker, run_folder, photos, damage):
+    before = one_worker.read()
+    file = one_worker.path / "shard-00001.parquet"
+    data = bytearray(file.read_bytes())
+    data[40] ^= 255
+    file.write_bytes(data if damage == "other bytes" else data[:100])
+    assert one_worker.finished() == {0, 2}
+    scoring.score(run_folder, scoring.source(str(photos)), one_worker.path, workers=1, **SETTINGS)
+    assert one_worker.read().equals(before)
+
+
+def test_no_summary_without_all_shards(one_worker):
+    with pytest.raises(InputError, match="2 of 5 shards are missing in .*Repeat the command"):
+        one_worker.summarise(3, planned=5)
 
 
 def test_other_settings_and_other_data_are_refused(one_worker, run_folder, photos, tmp_path):
@@ -119,6 +169,46 @@ def test_other_settings_and_other_data_are_refused(one_worker, run_folder, photo
     (tmp_path / "x.png").touch()
     with pytest.raises(InputError, match=r"other settings \(data: .*'files': 52.*'files': 1"):
         scoring.score(run_folder, scoring.source(str(tmp_path)), one_worker.path, **SETTINGS)
+
+
+def test_a_replaced_file_of_equal_size_is_refused(one_worker, run_folder, photos):
+    file = photos / "b.jpg"
+    before, times = file.read_bytes(), file.stat()
+    file.write_bytes(before[::-1])
+    os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns + 1))
+    try:
+        with pytest.raises(InputError, match=rf"other settings \(data: .*'{photos}'.* now\)"):
+            scoring.score(run_folder, scoring.source(str(photos)), one_worker.path, **SETTINGS)
+    finally:
+        file.write_bytes(before)
+        os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+
+def test_an_export_that_rounds_the_weights_is_another_model(local_ray, run_folder, photos, tmp_path):
+    model, metadata = load_model(run_folder / "model.keras"), Metadata.read(run_folder)
+    for weights in ("float32", "float16"):
+        export_saved_model(model, metadata, tmp_path / weights, weights=weights)
+    asked = {"out": tmp_path / "out", "limit": 3, "workers": 1}
+    found = scoring.source(str(photos))
+    scoring.score(tmp_path / "float32", found, **asked)
+    with pytest.raises(InputError, match=r"other settings \(executed_files: \w+ there, \w+ now\)"):
+        scoring.score(tmp_path / "float16", found, **asked)
+
+
+def test_a_worker_that_cannot_start_is_one_line(local_ray, run_folder, photos, tmp_path):
+    with pytest.raises(InputError, match="A worker could not start, or was lost: OSError: no such library"):
+        scoring.score(run_folder, Stuck(photos), tmp_path / "out", workers=1, **SETTINGS)
+
+
+def test_workers_are_as_many_as_there_are_cores_for_this_process(monkeypatch):
+    asked = {}
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", lambda **options: asked.update(options))
+    monkeypatch.setattr(ray, "shutdown", lambda: None)
+    monkeypatch.setattr(engines, "available_cores", lambda: 3)
+    for workers, cores in ((None, 3), (1, 3), (5, 5)):
+        with runner._ray_connection(ray, None, workers):
+            assert asked["num_cpus"] == cores
 
 
 def test_a_worker_s_refusal_is_one_line(local_ray, run_folder, photos, tmp_path, capsys, monkeypatch):

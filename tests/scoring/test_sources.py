@@ -1,6 +1,10 @@
 """What is read, in which order, and how a shard is scored where images are bad or of another size."""
 
+import os
 import pickle
+import shutil
+import struct
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +15,8 @@ from PIL import Image
 import rdi_keras as rdi
 from rdi_keras import data, scoring
 from rdi_keras.errors import InputError
-from rdi_keras.scoring.worker import Plan, ShardScorer
+from rdi_keras.scoring.samples import Sample
+from rdi_keras.scoring.worker import Plan, ShardScorer, executed_digest
 
 NAMES = [str(digit) for digit in range(10)]
 
@@ -26,7 +31,16 @@ def own_environment(monkeypatch):
 def scorer(run_folder, source, out, resize=False):
     predictor = rdi.Predictor(run_folder)
     limits = tuple(predictor.thresholds.tolist())
-    return ShardScorer(Plan(run_folder, source, out, predictor.engine, limits, 8, resize))
+    settings = {"executed_files": executed_digest(run_folder, predictor.engine)}
+    return ShardScorer(Plan(run_folder, source, out, predictor.engine, limits, 8, resize, settings))
+
+
+def change(file):
+    """Other bytes, as many as before, a second later."""
+    data, time = bytearray(file.read_bytes()), file.stat().st_mtime_ns
+    data[-1] ^= 255
+    file.write_bytes(data)
+    os.utime(file, ns=(time, time + 10**9))
 
 
 def test_shards_are_sorted_names_of_a_fixed_number(photos):
@@ -52,8 +66,74 @@ def test_a_changed_file_makes_other_data(tmp_path):
     (tmp_path / "a.png").write_bytes(b"1")
     before = scoring.source(str(tmp_path)).describe()
     assert scoring.source(str(tmp_path)).describe() == before
+    change(tmp_path / "a.png")
+    changed = scoring.source(str(tmp_path)).describe()
+    assert changed != before
     (tmp_path / "a.png").write_bytes(b"12")
-    assert scoring.source(str(tmp_path)).describe() != before
+    assert scoring.source(str(tmp_path)).describe() not in (before, changed)
+
+
+def test_linked_folders_are_read_and_loops_refused(photos, tmp_path):
+    (tmp_path / "digits").symlink_to(photos / "some" / "3")
+    found = scoring.source(str(tmp_path))
+    (shard,) = found.shards(100, None)
+    assert len(shard["names"]) == len(list((photos / "some" / "3").iterdir()))
+    assert {sample.true_label for sample in found.read(shard, ["letters", "digits"])} == {1}
+    for one, other in (("a", "b"), ("b", "a")):
+        (tmp_path / one).mkdir()
+        (tmp_path / one / "link").symlink_to(tmp_path / other)
+    with pytest.raises(InputError, match="The link '.*/[ab]/link/link' leads to a folder that it lies in"):
+        scoring.source(str(tmp_path)).describe()
+
+
+def test_a_folder_that_cannot_be_read_is_named(photos, monkeypatch):
+    """Simulated: root reads everything."""
+    scandir = os.scandir
+
+    def closed(path):
+        if Path(path).name == "some":
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", closed)
+    with pytest.raises(InputError, match="Cannot read the folder '.*/some': Permission denied. Make it"):
+        scoring.source(str(photos)).describe()
+
+
+def test_whatever_fails_in_a_worker_is_one_line(run_folder, photos, tmp_path, monkeypatch):
+    found = scoring.source(str(photos))
+    worker = scorer(run_folder, found, tmp_path / "out")
+    scoring.ResultFolder(tmp_path / "out", "path").open(worker.plan.settings)
+
+    def full(*_):
+        raise OSError(28, "No space left\non device")
+
+    monkeypatch.setattr(scoring.ResultFolder, "write_shard", full)
+    answer = worker(found.shards(3, 3)[0])
+    assert "could not score shard 0: OSError: [Errno 28] No space left on device" in answer["refused"]
+    assert "\n" not in answer["refused"]
+
+
+def test_a_worker_with_other_results_or_another_model_refuses(run_folder, photos, tmp_path):
+    found = scoring.source(str(photos))
+    (shard,) = found.shards(3, 3)
+    worker = scorer(run_folder, found, tmp_path / "out")
+    assert worker(shard)["refused"].startswith("A worker does not see the folder")
+    (tmp_path / "out").mkdir()
+    assert worker(shard)["refused"].startswith("A worker does not see the folder")
+    results = scoring.ResultFolder(tmp_path / "out", "path")
+    results.open({"executed_files": "others"})
+    assert "holds scores with other settings (executed_files: others there" in worker(shard)["refused"]
+    assert results.finished() == set()
+
+    copy = shutil.copytree(run_folder, tmp_path / "copy")
+    worker = scorer(copy, found, tmp_path / "second")
+    scoring.ResultFolder(tmp_path / "second", "path").open(worker.plan.settings)
+    with (copy / "model.keras").open("ab") as file:
+        file.write(b"more")
+    assert worker(shard)["refused"].startswith("A worker finds another model at")
+    shutil.rmtree(copy)
+    assert worker(shard)["refused"].startswith("A worker does not see the model")
 
 
 def test_images_of_another_size_are_resized_only_if_asked(run_folder, tmp_path):
@@ -134,7 +214,7 @@ def test_one_damaged_record_is_one_error(run_folder, tfds_set, monkeypatch):
 
     def damaged(self, *arguments):
         for sample in read(self, *arguments):
-            broken = scoring.sources.Sample(sample.key, sample.data[:40], sample.true_label)
+            broken = Sample(sample.key, sample.data[:40], sample.true_label)
             yield broken if sample.key == 2 else sample
 
     monkeypatch.setattr(type(found), "read", damaged)
@@ -142,6 +222,61 @@ def test_one_damaged_record_is_one_error(run_folder, tfds_set, monkeypatch):
     assert [row["index"] for row in rows if "error" in row] == [2]
     assert rows[2]["error"].startswith("Cannot read the image 2: ")
     assert "{{" not in rows[2]["error"]
+
+
+def test_a_damaged_record_file_costs_the_rest_of_one_shard(run_folder, tfds_set):
+    (file,) = tfds_set.glob("some_digits/1.0.0/*test.tfrecord*")
+    data, place = bytearray(file.read_bytes()), 0
+    for _ in range(25):
+        place += 8 + 4 + struct.unpack_from("<Q", data, place)[0] + 4
+    data[place + 20] ^= 255
+    file.write_bytes(data)
+    found = scoring.source("some_digits", str(tfds_set))
+    rows = [
+        row for shard in found.shards(20, None) for row in scorer(run_folder, found, tfds_set).rows(shard)
+    ]
+    assert [row["index"] for row in rows] == list(range(47))
+    assert [row["index"] for row in rows if "error" in row] == list(range(25, 40))
+    assert rows[30]["error"].startswith("the record file is damaged from image 25 on: corrupted record at")
+
+
+def test_a_replaced_record_file_or_another_folder_makes_other_data(tfds_set, tmp_path_factory):
+    before = scoring.source("some_digits", str(tfds_set)).describe()
+    assert scoring.source("some_digits", str(tfds_set)).describe() == before
+    copy = tmp_path_factory.mktemp("copy")
+    shutil.copytree(tfds_set / "some_digits", copy / "some_digits")
+    assert scoring.source("some_digits", str(copy)).describe() != before
+    (file,) = tfds_set.glob("some_digits/1.0.0/*test.tfrecord*")
+    change(file)
+    assert scoring.source("some_digits", str(tfds_set)).describe() != before
+
+
+def test_a_worker_that_does_not_see_the_data_refuses(run_folder, digits, photos, tfds_set, tmp_path):
+    folder = shutil.copytree(photos, tmp_path / "photos", symlinks=True)
+    found = scoring.source(str(folder))
+    shard = found.shards(100, None)[0]
+    (folder / shard["names"][0]).unlink()
+    first, second, *_ = found.read(shard, NAMES)
+    assert first.error == "cannot be read: No such file or directory"
+    assert second.data, "one lost image is its own error"
+    shutil.rmtree(folder)
+    with pytest.raises(InputError, match="A worker does not see any of the 52 images .*/photos'"):
+        next(found.read(shard, NAMES))
+    folder.mkdir()  # As where nothing is mounted.
+    with pytest.raises(InputError, match="A worker does not see any of the 52 images .*/photos'"):
+        next(found.read(shard, NAMES))
+
+    found = scoring.source("some_digits", str(tfds_set))
+    shard, worker = found.shards(100, None)[0], pickle.loads(pickle.dumps(found))
+    (file,) = tfds_set.glob("some_digits/1.0.0/*test.tfrecord*")
+    file.unlink()
+    with pytest.raises(InputError, match="A worker does not see the records .*No such file"):
+        next(worker.read(shard, NAMES))
+    with pytest.raises(InputError, match="Cannot read the record file .*Prepare the TFDS set again"):
+        scoring.source("some_digits", str(tfds_set)).describe()
+    shutil.rmtree(tfds_set / "some_digits")
+    with pytest.raises(InputError, match="A worker does not see a prepared TFDS set .*/some_digits/1.0.0'"):
+        next(pickle.loads(pickle.dumps(found)).read(shard, NAMES))
 
 
 def test_labels_of_other_classes_are_not_taken_for_the_models(tfds_set):

@@ -17,6 +17,7 @@ from rdi_keras.metadata import Metadata
 from rdi_keras.models import backbone
 from rdi_keras.runs import describe
 from rdi_keras.serving import LiteRTRunner, export_litert, litert
+from rdi_keras.serving.litert_stages import LiteRTStages
 
 pytest.importorskip("ai_edge_litert")
 
@@ -25,10 +26,22 @@ import sys
 import numpy as np
 from litert_stages import LiteRTStages
 
-answers = LiteRTStages(sys.argv[1])(np.load(sys.argv[2]))
+stages = LiteRTStages(sys.argv[1])
+answers = stages(np.load(sys.argv[2]))
+try:
+    stages(np.full((1, 8, 8, 1), np.nan, np.float32))
+except ValueError as error:
+    assert "hold no NaN" in str(error)
+else:
+    raise AssertionError("took NaN")
 assert not {"tensorflow", "keras", "rdi_keras"} & set(sys.modules)
 np.savez(sys.argv[3], **answers)
 """
+
+
+def filled(*values):
+    """An image of every value."""
+    return np.stack([np.full((8, 8, 1), value, np.float32) for value in values])
 
 
 @pytest.fixture(scope="module")
@@ -111,13 +124,22 @@ def test_smaller_kinds_are_smaller(folders):
 def test_int8_computes_in_integers(folders):
     from ai_edge_litert.interpreter import Interpreter
 
-    for file in folders["int8"].glob("*.tflite"):
-        interpreter = Interpreter(str(file))
+    for number in (1, 2, 3):
+        interpreter = Interpreter(str(folders["int8"] / litert.stage_file(number)))
         details = {each["index"]: each for each in interpreter.get_tensor_details()}
+        kinds = {name: set() for name in ("CONV_2D", "FULLY_CONNECTED", "ADD")}
         for operation in interpreter._get_ops_details():
-            if operation["op_name"] in ("CONV_2D", "FULLY_CONNECTED", "ADD"):
-                kinds = {details[index]["dtype"] for index in operation["outputs"]}
-                assert kinds == {np.int8}, operation["op_name"]
+            if operation["op_name"] in kinds:
+                kinds[operation["op_name"]] |= {details[index]["dtype"] for index in operation["outputs"]}
+        assert kinds == {name: {np.int8} for name in kinds}
+
+
+def test_int8_ranges_come_from_all_images_evenly(trained):
+    images = filled(*np.linspace(0, 1, 1234))
+    taken = litert._calibration_images(images, trained)[:, 0, 0, 0]
+    assert len(taken) == litert.MAX_CALIBRATION
+    np.testing.assert_allclose(taken, np.linspace(0, 1, len(taken)), atol=3e-3)
+    np.testing.assert_array_equal(litert._calibration_images(images[:321], trained), images[:321])
 
 
 def test_samples_leave_and_stages_nobody_needs_do_not_run(folders, test_images, expected):
@@ -188,8 +210,38 @@ def test_a_device_needs_numpy_and_the_runtime_alone(folders, test_images, tmp_pa
     ],
 )
 def test_bad_images_are_refused(folders, bad, said):
-    with pytest.raises(InputError, match=said):
-        LiteRTRunner(folders["float32"]).predict(bad)
+    for kind in ("float32", "int8"):
+        with pytest.raises(InputError, match=said):
+            LiteRTRunner(folders[kind]).predict(bad)
+
+
+@pytest.mark.parametrize("kind", ["float32", "int8"])
+@pytest.mark.parametrize(
+    ("bad", "said"),
+    [
+        (np.zeros((8, 8, 1), np.float32), r"shape \(B, 8, 8, 1\). Received: \(8, 8, 1\)"),
+        (np.zeros((1, 28, 28, 1), np.float32), r"Received: \(1, 28, 28, 1\)"),
+        (np.zeros((1, 8, 8, 1), np.uint8), "numpy array of float32. Received: uint8. .* uint8 pixels by 255"),
+        (np.zeros((1, 8, 8, 1)), "Received: float64"),
+        (filled(0, np.nan, np.inf), "image 1; 2 of"),
+        (filled(0, 1, 1.5), "to 1.5 in image 2; 1"),
+        (filled(-0.1), "from -0.1 .* in image 0"),
+    ],
+)
+def test_the_stages_alone_refuse_bad_images(folders, kind, bad, said):
+    with pytest.raises(ValueError, match=said):
+        LiteRTStages(folders[kind])(bad)
+
+
+@pytest.mark.parametrize("bad", [[1.0], [1.0, np.nan], [[1.0, 1.0]]])
+def test_the_stages_alone_refuse_bad_thresholds(folders, test_images, bad):
+    with pytest.raises(ValueError, match="Thresholds must be 2 numbers in nats. Received: "):
+        LiteRTStages(folders["float32"])(test_images, bad)
+
+
+def test_a_batch_of_no_images_is_refused(folders, test_images):
+    with pytest.raises(InputError, match="batch_size must be at least 1. Received: 0"):
+        LiteRTRunner(folders["float32"]).predict(test_images, batch_size=0)
 
 
 def test_thresholds_are_checked_and_can_be_replaced(folders, test_images):

@@ -46,6 +46,11 @@ def test_thresholds_can_be_replaced(images, predictor):
     assert set(other.predict(images).exit) == {2}
 
 
+def test_a_batch_of_no_images_is_refused(predictor, images):
+    with pytest.raises(InputError, match="batch_size must be at least 1. Received: 0"):
+        predictor.predict(images, batch_size=0)
+
+
 def test_no_images_no_answers(predictor):
     prediction = predictor.predict(np.zeros((0, 8, 8, 1), np.float32))
     assert prediction.probabilities.shape == (0, 10)
