@@ -1,6 +1,6 @@
 """Attacks one image of a model, step by step."""
 
-from collections.abc import Callable
+import re
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -27,6 +27,9 @@ OBJECTIVES = {
     "soft_exit": "all exits, by how likely it leaves there",
     "forced_exit": "each exit, made to leave there",
     "ensemble": "the mean of all exits' answers",
+    "random_exit": "an exit drawn by chance",
+    "exit_aware_margin": "the margin at the exit it would leave at",
+    "exit_aware_dlr": "the same, freed of the logits' scale",
     "main": "the last exit",
 }
 LATE_OBJECTIVES = {
@@ -61,6 +64,12 @@ class Settings:
     epsilon: float
     num_steps: int
     restarts: int = 1
+
+    @property
+    def target(self) -> int | None:
+        """The class chosen, where the goal is one."""
+        found = re.fullmatch(r"targeted\((\d+)\)", self.objective)
+        return int(found[1]) if found else None
 
     def attack(self) -> Attack:
         """The attack itself.
@@ -104,38 +113,26 @@ def objectives(goal: str, num_exits: int, target: int | None = None) -> dict[str
     return OBJECTIVES | single
 
 
-def epsilon_range(trained_against: float) -> tuple[float, float, float]:
-    """Default, largest value and step of the choice of ε, in 255ths, for a model trained against some ε."""
+def epsilon_range(trained_against: float) -> tuple[float, float]:
+    """Default and largest value of the choice of ε, in 255ths, for a model trained against some ε."""
     default = 255 * (trained_against or DEFAULT_EPSILON)
-    return default, min(255.0, 4 * default), default / 8
+    return default, min(255.0, 4 * default)
 
 
-def run(
-    predictor: Predictor,
-    settings: Settings,
-    image: np.ndarray,
-    label: int,
-    thresholds,
-    loops: dict,
-    on_run: Callable[[int, int], None] = lambda done, planned: None,
-) -> Trace:
-    """Attacks one image; no pixel is changed by more than ε.
+def ready(predictor: Predictor, settings: Settings, loops: dict) -> TracedAttack:
+    """The attack on a model. Its `trace` takes the model's thresholds, which the attacker knows, and `SEED`.
 
     Args:
         predictor: in this process, as gradients are needed.
         settings: of the attack.
-        image: float32 `[H, W, C]` in [0, 1].
-        label: the class to lead away from.
-        thresholds: of the model, which the attacker knows.
         loops: where compiled loops of this model are kept.
-        on_run: told how many of the attack's runs are done; may raise, to stop.
 
     Raises:
         InputError: if the settings do not fit the model.
     """
     if len(loops) > MAX_LOOPS:
         loops.clear()
-    return TracedAttack(settings.attack(), predictor, loops).trace(image, label, thresholds, SEED, on_run)
+    return TracedAttack(settings.attack(), predictor, loops)
 
 
 def perturbation(before: np.ndarray, after: np.ndarray, epsilon: float) -> np.ndarray:
@@ -144,15 +141,16 @@ def perturbation(before: np.ndarray, after: np.ndarray, epsilon: float) -> np.nd
 
 
 def succeeded(before: Decision, after: Decision, label: int, settings: Settings) -> bool:
-    """Whether the attack did what it was for: a right answer wrong, the chosen class, or a later exit."""
+    """Whether the attack did what it was for, and what was not so before."""
     if settings.objective in LATE_OBJECTIVES:
-        return after.exit > before.exit
-    if settings.objective.startswith("targeted("):
-        return after.label == int(settings.objective[9:-1])
+        kept = after.label == label or settings.objective != "slowdown_keeping_label"
+        return after.exit > before.exit and kept
+    if settings.target is not None:
+        return after.label == settings.target != before.label
     return before.label == label != after.label
 
 
-def verdict(before: Decision, after: Decision, label: int, class_names: list[str]) -> str:
+def verdict(before: Decision, after: Decision, label: int, class_names: list[str], settings: Settings) -> str:
     """One or two plain sentences on what happened.
 
     Args:
@@ -160,16 +158,19 @@ def verdict(before: Decision, after: Decision, label: int, class_names: list[str
         after: on the attacked image.
         label: the class that was attacked.
         class_names: of the model.
+        settings: of the attack.
     """
-    if before.label == label != after.label:
-        text = f"Fooled: {before.answer} became {after.answer}."
-    elif before.label != label:
+    if before.label != label:
         text = (
             f"The answer was wrong before the attack: {before.answer} instead of {class_names[label]}. "
             f"It is {after.answer} now."
         )
+    elif after.label == label:
+        text = f"The answer is still {after.answer}."
     else:
-        text = f"It held: the answer is still {after.answer}."
+        text = f"Fooled: {before.answer} became {after.answer}."
+        if settings.target not in (None, after.label):
+            text += f" The class chosen was {class_names[settings.target]}."
     if before.exit != after.exit:
         times = after.macs / before.macs
         text += f" It leaves at exit {after.exit} instead of {before.exit}: {times:.1f} × the compute."
@@ -197,6 +198,6 @@ def record(settings: Settings, trace: Trace, about: dict, before: Decision, afte
         "part": trace.part,
         "best_step": trace.best,
         "steps": len(trace.iterates) - 1,
-        "before": asdict(before),
-        "after": asdict(after),
+        "before": asdict(before) | {"exit": before.exit, "saving": before.saving},
+        "after": asdict(after) | {"exit": after.exit, "saving": after.saving},
     }

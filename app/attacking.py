@@ -1,6 +1,7 @@
 """The choosers of an attack, and its run with a bar and a way to cancel; pages share them."""
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 
 import numpy as np
 import streamlit as st
@@ -10,6 +11,8 @@ from app.gate import Gate
 from app.parts import Chosen, plain
 from rdi_keras.attacks import Trace
 from rdi_keras.serving import Predictor
+
+POLL_SECONDS = 0.1
 
 
 @st.cache_resource
@@ -54,13 +57,13 @@ def choose_attack(predictor: Predictor, label: int) -> attack.Settings:
         bind="query-params",
         help="; ".join(f"{name}: {line}" for name, line in attack.SOLVERS.items()),
     )
-    default, largest, step = attack.epsilon_range(predictor.metadata.epsilon_value)
+    default, largest = attack.epsilon_range(predictor.metadata.epsilon_value)
     of_255 = right.slider(
         "ε, in 255ths: largest change of a pixel",
         0.0,
         largest,
         default,
-        step,
+        0.5,
         format="%.1f/255",
         key=f"eps_{default:g}",
         bind="query-params",
@@ -86,24 +89,30 @@ def run(subjects: Sequence[Chosen], settings: attack.Settings, image: np.ndarray
     Raises:
         InputError: if too many others attack already, or the settings do not fit a model.
     """
-    place, traces = st.empty(), []
+    place = st.empty()
     with place.container():
         bar = st.progress(0.0, "Waiting")
         st.button("Cancel", key="cancel", help="Ends the attack; nothing is kept of it")
+    try:
+        with gate().entered(lambda ahead: bar.progress(0.0, f"Waiting: {ahead} ahead")):
+            return [_run(chosen, settings, image, label, bar) for chosen in subjects]
+    finally:
+        place.empty()
 
-        def on_wait(ahead: int) -> None:
-            bar.progress(0.0, f"Waiting: {ahead} ahead")
 
-        with gate().entered(on_wait):
-            for chosen in subjects:
-
-                def on_run(done: int, planned: int, name: str = chosen.model.name) -> None:
-                    bar.progress(
-                        done / max(planned, 1), plain(f"{name}: run {min(done + 1, planned)} of {planned}")
-                    )
-
-                known = loops(chosen.model.digest)
-                trace = attack.run(chosen.predictor, settings, image, label, chosen.thresholds, known, on_run)
-                traces.append(trace)
-    place.empty()
-    return traces
+def _run(chosen: Chosen, settings: attack.Settings, image: np.ndarray, label: int, bar) -> Trace:
+    """One attack in a thread of its own, so that a click can end it between two steps."""
+    ready = attack.ready(chosen.predictor, settings, loops(chosen.model.digest))
+    steps = max(len(ready.attack.runs(chosen.predictor)) * settings.num_steps, 1)
+    with ThreadPoolExecutor(1) as pool:
+        future = pool.submit(ready.trace, image, label, chosen.thresholds, attack.SEED)
+        try:
+            while not wait([future], POLL_SECONDS).done:
+                done = min(ready.steps, steps)
+                # Any click makes Streamlit raise here.
+                bar.progress(done / steps, plain(f"{chosen.model.name}: step {done} of at most {steps}"))
+            return future.result()
+        finally:
+            while not future.done():  # Once may be too early: it may not have begun.
+                ready.stop()
+                wait([future], POLL_SECONDS)

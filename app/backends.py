@@ -5,13 +5,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rdi_keras.errors import InputError, ServerError
+from rdi_keras.errors import InputError
 from rdi_keras.metadata import Metadata
 from rdi_keras.serving import Client
 
 # Visitors choose the address: others than this machine's must be allowed by whoever starts the app.
 ADDRESSES_VARIABLE = "RDI_SERVING_ADDRESSES"
-LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
+DEFAULT_ADDRESSES = ("localhost:8500", "127.0.0.1:8500", "[::1]:8500")
 TIMEOUT = 5.0
 
 
@@ -45,29 +45,26 @@ class Served:
         return found
 
 
-def served(address: str, name: str, metadata: Metadata) -> Served:
-    """A model on a server.
+def client(address: str, name: str) -> Client:
+    """Asks for a model on a server.
 
     Args:
         address: `host:port` of TensorFlow Serving's gRPC.
         name: of the model there.
-        metadata: of the same model here.
 
     Raises:
-        InputError: if the address is none, or not allowed.
+        InputError: if the address is none.
     """
-    check_allowed(address)
-    return Served(Client(address, name, timeout=TIMEOUT, retries=1), metadata)
+    return Client(address, name, timeout=TIMEOUT, retries=1)
 
 
 def check_allowed(address: str) -> None:
     """Raises `InputError` for an address that this app must not talk to."""
-    host = address.rpartition(":")[0]
     allowed = [each.strip() for each in os.environ.get(ADDRESSES_VARIABLE, "").split(",") if each.strip()]
-    if host not in LOOPBACK and address not in allowed:
+    if address not in (*DEFAULT_ADDRESSES, *allowed):
         raise InputError(
-            f"This app asks servers on its own machine (localhost:8500) only. Received: {address!r}. Whoever "
-            f"starts the app can allow more: {ADDRESSES_VARIABLE}=host:port,host:port"
+            f"This app asks localhost:8500 on its own machine and no other server. Received: {address!r}. "
+            f"Whoever starts the app can allow more: {ADDRESSES_VARIABLE}=host:port,host:port"
         )
 
 
@@ -79,6 +76,3 @@ def state_of(model: Served) -> str:
     """
     states = ", ".join(f"version {each.version} is {each.state}" for each in model.client.state())
     return f"{model.client.address} serves {model.client.model}: {states}"
-
-
-__all__ = ["ADDRESSES_VARIABLE", "InputError", "Served", "ServerError", "check_allowed", "served", "state_of"]

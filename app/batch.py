@@ -1,7 +1,7 @@
 """Decides on many images: one row each, a table, a histogram of exits."""
 
 import io
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -33,7 +33,12 @@ class Row:
 
 
 def score(
-    model, members: Iterable[Member], thresholds: Sequence[float], fit: str = images.PAD
+    model,
+    members: Iterable[Member],
+    thresholds: Sequence[float],
+    fit: str = images.PAD,
+    invert: bool = True,
+    on_file: Callable[[], None] = lambda: None,
 ) -> Iterator[Row]:
     """A row for every file, in their order; yields them a batch at a time.
 
@@ -42,10 +47,13 @@ def score(
         members: the files.
         thresholds: N-1 nats.
         fit: of images of another shape than the model's, see `images.FITS`.
+        invert: whether images that look dark on light are inverted, for models of one channel.
+        on_file: called after every file that was read.
     """
     batch: list[tuple[str, _Input | str]] = []
     for member in members:
-        batch.append((member.name, _read(member, model.metadata.input_shape, fit)))
+        batch.append((member.name, _read(member, model.metadata.input_shape, fit, invert)))
+        on_file()
         if len(batch) == BATCH:
             yield from _rows(model, batch, thresholds)
             batch = []
@@ -59,7 +67,7 @@ class _Input:
     inverted: bool
 
 
-def _read(member: Member, input_shape: Sequence[int], fit: str) -> _Input | str:
+def _read(member: Member, input_shape: Sequence[int], fit: str, invert: bool) -> _Input | str:
     """What the model sees of a file, or why it sees nothing."""
     if member.data is None:
         return member.error or "it holds nothing"
@@ -67,8 +75,8 @@ def _read(member: Member, input_shape: Sequence[int], fit: str) -> _Input | str:
         upload = images.read_upload(member.data, input_shape, fit)
     except InputError as error:
         return str(error)
-    seen = 1 - upload.model_input if upload.dark_on_light else upload.model_input
-    return _Input(seen, upload.dark_on_light)
+    inverted = invert and upload.dark_on_light
+    return _Input(1 - upload.model_input if inverted else upload.model_input, inverted)
 
 
 def _rows(model, batch: list[tuple[str, _Input | str]], thresholds: Sequence[float]) -> Iterator[Row]:
@@ -94,7 +102,7 @@ def table(rows: Sequence[Row]):
 def csv(rows: Sequence[Row]) -> bytes:
     """The table as CSV; a spreadsheet takes no cell for a formula."""
     shown = table(rows)
-    for column in ("name", "answer", "error"):
+    for column in ("name", "error"):
         shown[column] = shown[column].map(lambda text: f"'{text}" if str(text)[:1] in "=+-@\t\r" else text)
     return shown.to_csv(index=False).encode()
 

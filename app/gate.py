@@ -31,9 +31,9 @@ class Gate:
         """
         me = object()
         with self._changed:
-            if len(self._waiting) >= self._line:
+            if len(self._waiting) >= self._line and (self._waiting or self._inside >= self._places):
                 raise InputError(
-                    f"{self._inside + len(self._waiting)} other visitors are attacking images, or wait "
+                    f"{self._inside + len(self._waiting)} other visitors are at this, or wait "
                     "for it. Try again in a minute"
                 )
             self._waiting.append(me)

@@ -3,9 +3,8 @@
 import base64
 import html
 import io
-import struct
+import threading
 import warnings
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,7 +13,8 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from rdi_keras.errors import InputError
 
-MAX_PIXELS = 50_000_000
+# A JPEG is decoded at a fraction of its size.
+MAX_PIXELS, MAX_JPEG_PIXELS = 16_000_000, 64_000_000
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
 EXTENSIONS = ("png", "jpg", "jpeg", "webp", "gif", "bmp", "tif", "tiff")
 CHANNEL_MODES = {1: "L", 3: "RGB"}
@@ -30,19 +30,9 @@ FITS = {
 SAME_SHAPE = 0.02  # Ratios of width to height as near as this need no fitting.
 
 ORIENTATION = 0x0112  # The EXIF tag.
-# What Pillow's decoders raise on damaged files.
-DECODING_ERRORS = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    KeyError,
-    IndexError,
-    TypeError,
-    MemoryError,
-    struct.error,
-    zlib.error,
-)
+TILE_SIZE = (322, 323)  # TIFF tags.
+# Images that are decoded at once: each may take three bytes a pixel, and more on the way.
+_DECODERS = threading.Semaphore(2)
 
 
 @dataclass(frozen=True)
@@ -75,7 +65,7 @@ def read_upload(data: bytes, input_shape: Sequence[int], fit: str = PAD) -> Uplo
         fit: `pad`, `crop` or `stretch`.
 
     Raises:
-        InputError: no image, damaged, more than `MAX_PIXELS` pixels, or the model's channels are
+        InputError: no image, damaged, too many pixels, or the model's channels are
             neither grey nor red-green-blue.
     """
     height, width, channels = input_shape
@@ -84,10 +74,10 @@ def read_upload(data: bytes, input_shape: Sequence[int], fit: str = PAD) -> Uplo
             f"The model takes images with {channels} channels. An upload can serve models with 1 (grey) "
             "or 3 (red, green, blue). Use a sample instead"
         )
-    picture, notes = _decode(data, max(SHOWN_SIZE, height, width))
-    needs_fit = abs(picture.width * height / (picture.height * width) - 1) > SAME_SHAPE
+    picture, (found_width, found_height), notes = _decode(data, max(SHOWN_SIZE, height, width))
+    needs_fit = abs(found_width * height / (found_height * width) - 1) > SAME_SHAPE
     if needs_fit:
-        notes.append(f"{picture.width}×{picture.height} pixels are not of the model's shape: {FITS[fit]}.")
+        notes.append(f"{found_width}×{found_height} pixels are not of the model's shape: {FITS[fit]}.")
     seen = _fitted(picture.convert(CHANNEL_MODES[channels]), (width, height), fit if needs_fit else STRETCH)
     model_input = np.asarray(seen, np.float32).reshape(height, width, channels) / 255
     picture.thumbnail((SHOWN_SIZE, SHOWN_SIZE))
@@ -148,46 +138,66 @@ def _fitted(picture: Image.Image, size: tuple[int, int], fit: str) -> Image.Imag
     return filled
 
 
-def _decode(data: bytes, enough: int) -> tuple[Image.Image, list[str]]:
-    """The picture, and what was done to it; a JPEG may come smaller, but with `enough` pixels a side."""
+def _decode(data: bytes, enough: int) -> tuple[Image.Image, tuple[int, int], list[str]]:
+    """The picture, its size in the file once upright, and what was done to it.
+
+    A JPEG may come smaller than it is, but with `enough` pixels a side.
+    """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # Judged below, by our limit.
             picture = Image.open(io.BytesIO(data), formats=FORMATS)
     except Image.DecompressionBombError:
-        raise _too_large("far more") from None
+        raise _too_large("far more", MAX_PIXELS) from None
     except UnidentifiedImageError:
         raise InputError(
             f"This file is not an image that can be read here. Allowed: {', '.join(FORMATS)}. Save the "
             "picture in one of these formats and upload it again"
         ) from None
-    except DECODING_ERRORS as error:
+    except Exception as error:  # Decoders raise what they like on damaged files.
         raise _damaged(error) from None
-    # The size stands in the header: nothing has been decoded so far.
-    if picture.width * picture.height > MAX_PIXELS:
-        raise _too_large(f"{picture.width}×{picture.height}")
-    notes = []
+    _check_size(picture)
+    size, notes = picture.size, []
     try:
-        if getattr(picture, "is_animated", False):
-            notes.append("Of an animation the first frame is taken.")
-        picture.draft("RGB", (enough, enough))
-        picture.load()
-        upright = ImageOps.exif_transpose(picture)
-        if picture.getexif().get(ORIENTATION, 1) != 1:
-            notes.append("It was turned upright, as the camera noted.")
-        if picture.has_transparency_data:
-            notes.append("Transparent parts are shown on white.")
-        return _rgb(upright), notes
-    except DECODING_ERRORS as error:
+        with _DECODERS:
+            if getattr(picture, "is_animated", False):
+                notes.append("Of an animation the first frame is taken.")
+            orientation = picture.getexif().get(ORIENTATION, 1)
+            picture.draft("RGB", (enough, enough))
+            picture.load()
+            upright = ImageOps.exif_transpose(picture)
+            if orientation in range(2, 9):
+                notes.append("It was turned upright, as the camera noted.")
+            if orientation in range(5, 9):
+                size = size[::-1]
+            if picture.has_transparency_data:
+                notes.append("Transparent parts are shown on white.")
+            return _rgb(upright), size, notes
+    except Exception as error:
         raise _damaged(error) from None
+
+
+def _check_size(picture: Image.Image) -> None:
+    """Raises `InputError` by what stands in the header: nothing has been decoded so far."""
+    most = MAX_JPEG_PIXELS if picture.format == "JPEG" else MAX_PIXELS
+    if picture.width * picture.height > most:
+        raise _too_large(f"{picture.width}×{picture.height}", most)
+    tags = getattr(picture, "tag_v2", {})
+    # The tiles of a TIFF are decoded whole, however small the picture is.
+    tile = [tags.get(tag, 0) for tag in TILE_SIZE]
+    if any(not isinstance(each, int) for each in tile) or tile[0] * tile[1] > most:
+        raise _too_large("×".join(map(str, tile)), most)
 
 
 def _rgb(picture: Image.Image) -> Image.Image:
     if picture.mode.startswith("I;16") or picture.mode in ("I", "F"):
         # Pillow would cut values off at 255 instead of scaling them down.
-        values = np.asarray(picture, np.float32)
-        values = values / 65535 if picture.mode != "F" else values / max(float(values.max()), 1.0)
-        picture = Image.fromarray(np.uint8(np.round(np.clip(values, 0, 1) * 255)))
+        values = np.asarray(picture)
+        if picture.mode == "F":
+            scaled = np.clip(values * (255 / max(float(values.max()), 1.0)), 0, 255)
+        else:
+            scaled = np.clip(values >> 8, 0, 255)
+        picture = Image.fromarray(scaled.astype(np.uint8))
     if picture.has_transparency_data:
         picture = picture.convert("RGBA")
         picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
@@ -201,9 +211,9 @@ def _is_dark_on_light(image: np.ndarray) -> bool:
     return bool(centre.any() and image[~centre].mean() > image[centre].mean())
 
 
-def _too_large(size: str) -> InputError:
+def _too_large(size: str, most: int) -> InputError:
     return InputError(
-        f"This image is too large: {size} pixels. Allowed: {MAX_PIXELS // 1_000_000} million pixels in "
+        f"This image is too large: {size} pixels. Allowed: {most // 1_000_000} million pixels in "
         "all. Make it smaller and upload it again"
     )
 

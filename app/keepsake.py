@@ -1,15 +1,13 @@
 """An attacked image as a PNG file that does to the model what the image did."""
 
-import io
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image
 
 from app import images
 from app.decision import Decision, ask, decide
 
-LEVELS = 255
+TOP = 255  # Levels are 0 to 255.
 
 
 @dataclass(frozen=True)
@@ -19,12 +17,14 @@ class Keepsake:
     Attributes:
         data: the file.
         decision: on what the file holds, read again.
-        same: whether answer and exit are those of the image before it was rounded to 255 levels.
+        same: whether answer and exit are those of the image before it was rounded to 256 levels.
+        looks_inverted: whether an upload of it would be taken for dark on light.
     """
 
     data: bytes
     decision: Decision
     same: bool
+    looks_inverted: bool
 
 
 def keepsake(model, before: np.ndarray, after: np.ndarray, epsilon: float, thresholds) -> Keepsake:
@@ -41,10 +41,10 @@ def keepsake(model, before: np.ndarray, after: np.ndarray, epsilon: float, thres
     kept = []
     for rounded in _rounded(before, after, epsilon):
         data = images.png(rounded)
-        again = np.asarray(Image.open(io.BytesIO(data)), np.float32).reshape(after.shape) / LEVELS
-        found = decide(model.metadata, ask(model, again), thresholds)
+        upload = images.read_upload(data, after.shape)  # As a visitor would bring it back.
+        found = decide(model.metadata, ask(model, upload.model_input), thresholds)
         same = (found.label, found.exit) == (wanted.label, wanted.exit)
-        kept.append(Keepsake(data, found, same))
+        kept.append(Keepsake(data, found, same, upload.dark_on_light))
         if same:
             break
     # At least the same answer, where the exit cannot be had.
@@ -54,14 +54,14 @@ def keepsake(model, before: np.ndarray, after: np.ndarray, epsilon: float, thres
 def _rounded(before: np.ndarray, after: np.ndarray, epsilon: float):
     """uint8 images: to the nearest level, and away from the clean image, so that nothing is lost."""
     slack = 1e-4  # Of a level: float32 images on the very edge of the ball stay.
-    lowest = np.ceil(LEVELS * np.clip(before - epsilon, 0, 1) - slack)
-    highest = np.floor(LEVELS * np.clip(before + epsilon, 0, 1) + slack)
-    exact = LEVELS * after
+    lowest = np.ceil(TOP * np.clip(before - epsilon, 0, 1) - slack)
+    highest = np.floor(TOP * np.clip(before + epsilon, 0, 1) + slack)
+    exact = TOP * after
     outward = np.where(after >= before, np.ceil(exact - slack), np.floor(exact + slack))
     inward = np.where(after >= before, np.floor(exact + slack), np.ceil(exact - slack))
     for each in (np.round(exact), outward, inward):
         # Where the ball holds no level at all, the nearest to the clean image.
         fits = np.where(
-            lowest <= highest, np.clip(each, lowest, np.maximum(highest, lowest)), np.round(LEVELS * before)
+            lowest <= highest, np.clip(each, lowest, np.maximum(highest, lowest)), np.round(TOP * before)
         )
         yield fits.astype(np.uint8)

@@ -1,5 +1,6 @@
 """Finds the trained models at hand: run folders and versions of SavedModels."""
 
+import contextlib
 import functools
 import os
 from collections.abc import Iterator
@@ -63,11 +64,12 @@ def find_models(runs_dir: Path | None = None, saved_models_dir: Path | None = No
         for path in _folders(name)
         if path.name.isdigit() and _holds(path, METADATA_FILE, SAVED_MODEL_FILE)
     ]
-    return [
-        FoundModel(path, name, _facts(path), files_digest(path), served_name)
-        for kind in (runs, versions)
-        for path, name, served_name in sorted(kind, key=lambda found: _changed(found[0]), reverse=True)
-    ]
+    found = []
+    for kind in (runs, versions):
+        for path, name, served_name in sorted(kind, key=lambda each: _changed(each[0]), reverse=True):
+            with contextlib.suppress(OSError):  # A folder may vanish while it is looked at.
+                found.append(FoundModel(path, name, _facts(path), files_digest(path), served_name))
+    return found
 
 
 def best(found: list[FoundModel]) -> FoundModel:
@@ -100,10 +102,10 @@ def _worst_case(path: Path, digest: str) -> float:
 
 
 def files_digest(path: Path) -> str:
-    """Names, sizes and times of a model's files: cheap, and another one once a file is rewritten."""
+    """Place, names, sizes and times of a model's files: cheap, and another one once a file is rewritten."""
     names = (METADATA_FILE, MODEL_FILE, SAVED_MODEL_FILE, REPORT_FILE)
     files = [*(path / name for name in names), *_files(path / "variables")]
-    parts = []
+    parts = [str(path.resolve())]
     for file in files:
         if file.is_file():
             status = file.stat()
@@ -138,4 +140,7 @@ def _holds(folder: Path, *names: str) -> bool:
 
 
 def _changed(folder: Path) -> tuple[int, str]:
-    return (folder / METADATA_FILE).stat().st_mtime_ns, folder.name
+    try:
+        return (folder / METADATA_FILE).stat().st_mtime_ns, folder.name
+    except OSError:
+        return 0, folder.name

@@ -1,6 +1,7 @@
 """What pages share: the sidebar's choices, the chooser of images, and how decisions are shown."""
 
 import contextlib
+import dataclasses
 import functools
 import gc
 from collections.abc import Iterator
@@ -12,7 +13,8 @@ import streamlit as st
 from app import backends, decision, images, models, stages, thresholds
 from rdi_keras.errors import InputError, ServerError
 from rdi_keras.metadata import Metadata
-from rdi_keras.serving import Predictor
+from rdi_keras.serving import Client, Predictor
+from rdi_keras.serving.engines import TENSORFLOW
 
 CHOSEN = "chosen"  # Where a page finds the sidebar's choices in the session.
 
@@ -38,12 +40,21 @@ class Chosen:
         return self.predictor.metadata
 
     def logits(self, image: np.ndarray) -> np.ndarray:
-        """Every exit's, `[N, C]`; asked for once, whatever the thresholds."""
-        return _logits(self.model.digest, str(self.backend), self.backend, image)
+        """Every exit's, `[N, C]`. In this process they are asked for once, whatever the thresholds.
+
+        A server is asked every time: it may have changed, or be gone.
+        """
+        if self.backend is self.predictor:
+            return _logits(self.model.digest, self.predictor, image)
+        return decision.ask(self.backend, image)
 
     def decide(self, image: np.ndarray) -> decision.Decision:
-        """The decision on an image `[H, W, C]`, with the thresholds of the sidebar."""
+        """The decision on an image `[H, W, C]` with the thresholds of the sidebar, by the backend."""
         return decision.decide(self.metadata, self.logits(image), self.thresholds)
+
+    def here(self) -> "Chosen":
+        """The same, decided in this process: where attacks run."""
+        return dataclasses.replace(self, backend=self.predictor)
 
 
 def chosen() -> Chosen:
@@ -83,7 +94,10 @@ def sidebar(found: list[models.FoundModel]) -> None:
             placeholder="none: in this process",
             help="Decisions then come from that server. Attacks need gradients and run here.",
         ).strip()
-    backend = _served(address, model.served_name, predictor.metadata) if address else predictor
+    backend = predictor
+    if address:
+        backends.check_allowed(address)
+        backend = backends.Served(_client(address, model.served_name), predictor.metadata)
     st.session_state[CHOSEN] = Chosen(model, predictor, backend, limits)
 
 
@@ -115,7 +129,8 @@ def open_predictor(path: str, digest: str) -> Predictor:
         InputError: if it cannot be opened, or cannot decide on a black image.
     """
     try:
-        predictor = Predictor(path)
+        # TensorFlow, as every page asks for all exits, and attacks need gradients.
+        predictor = Predictor(path, TENSORFLOW)
         decision.ask(predictor, np.zeros(predictor.metadata.input_shape, np.float32))
     except InputError:
         raise
@@ -126,19 +141,21 @@ def open_predictor(path: str, digest: str) -> Predictor:
         ) from None
     # Streamlit collects garbage after every run of a page; what TensorFlow and models hold takes a third of a
     # second to look through, and is none.
+    gc.unfreeze()
     gc.collect()
     gc.freeze()
     return predictor
 
 
 @st.cache_resource(show_spinner=False, max_entries=8)
-def _served(address: str, name: str, _metadata: Metadata) -> backends.Served:
-    return backends.served(address, name, _metadata)
+def _client(address: str, name: str) -> Client:
+    """Shared by all visitors."""
+    return backends.client(address, name)
 
 
 @st.cache_data(show_spinner=False, max_entries=512)
-def _logits(digest: str, backend: str, _backend, image: np.ndarray) -> np.ndarray:
-    return decision.ask(_backend, image)
+def _logits(digest: str, _predictor: Predictor, image: np.ndarray) -> np.ndarray:
+    return decision.ask(_predictor, image)
 
 
 def show_decision(made: decision.Decision, image: np.ndarray) -> None:

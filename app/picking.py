@@ -17,9 +17,10 @@ from rdi_keras.metadata import Metadata
 SAMPLE, FILES, CAMERA = "Samples", "My images", "Camera"
 GALLERY = 9  # Samples shown at once.
 THUMB = 64
-UPLOADS = "uploads"  # Files in the session, by name, so that every page has them.
+# In the session: files by name, so that every page has them, and identities of those that were taken.
+UPLOADS, SEEN = "uploads", "seen_uploads"
 MAX_UPLOADS = 8
-MAX_MEGABYTES = 25  # Of one image file.
+MAX_MEGABYTES = 20  # Of one image file, and of all that a session keeps.
 
 
 @dataclass(frozen=True)
@@ -92,15 +93,21 @@ def _upload(metadata: Metadata) -> Picked | None:
         max_upload_size=MAX_MEGABYTES,
         key="upload",
     )
-    kept = st.session_state.setdefault(UPLOADS, {})
+    kept, seen = st.session_state.setdefault(UPLOADS, {}), st.session_state.setdefault(SEEN, set())
     for file in files:
+        if file.file_id in seen:
+            continue
+        seen.add(file.file_id)
+        if file.size > MAX_MEGABYTES * 2**20:
+            st.error(plain(f"{file.name} is larger than {MAX_MEGABYTES} MB. Make it smaller"))
+            continue
         data = file.getvalue()
-        if data not in kept.values():
-            name = next(name for name in _names(file.name) if name not in kept)
-            kept[name] = data
-            st.session_state["upload_name"] = name
-    while len(kept) > MAX_UPLOADS:
-        kept.pop(next(iter(kept)))
+        again = (name for name, other in kept.items() if other == data)
+        name = next(again, None) or next(name for name in _names(file.name) if name not in kept)
+        kept[name] = data
+        st.session_state["upload_name"] = name
+    while len(kept) > MAX_UPLOADS or sum(map(len, kept.values())) > MAX_MEGABYTES * 2**20:
+        kept.pop(next(iter(kept)))  # The oldest: memory is shared with other visitors.
     if not kept:
         return None
     names = list(kept)[::-1]
@@ -136,8 +143,8 @@ def _seen(data: bytes, name: str, metadata: Metadata) -> Picked:
             image = 1 - image
         if upload.dark_on_light:
             st.caption(
-                "The border is brighter than the centre, so this looks dark on light. Data sets of digits "
-                "are light on dark, so light and dark are swapped unless you switch that off."
+                "The border is brighter than the centre, so this looks dark on light. Data sets of grey "
+                "images mostly are light on dark, so light and dark are swapped unless you switch that off."
             )
     left, right = st.columns(2, wrap=False)
     left.image(upload.shown, "Your image", width="stretch", alt="The uploaded image")
@@ -175,7 +182,7 @@ def true_label(picked: Picked, made, metadata: Metadata) -> int:
         "What is it really? The attack leads away from that",
         metadata.class_names,
         made.label,
-        key=f"label of {picked.name}",
+        key=f"label of {hashlib.sha256(picked.image.tobytes()).hexdigest()[:12]}",
     )
     if named is None:
         raise InputError("Name the class that the image really is")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from app.decision import Decision, decide
-from rdi_keras.attacks import Trace
+from rdi_keras.attacks import Solver, Trace
 from rdi_keras.metadata import Metadata
 
 if TYPE_CHECKING:
@@ -63,9 +63,11 @@ def way_of(metadata: Metadata, trace: Trace, clean: Decision, label: int, thresh
     )
 
 
-def step_text(step: int, last: int) -> str:
+def step_text(step: int, last: int, solver: Solver) -> str:
     """A point of the way in words."""
-    return "the random start" if step == 0 else f"after step {step} of {last}"
+    if not solver.tells_its_way:
+        return "the clean image" if step == 0 else "the result"
+    return "the start" if step == 0 else f"after step {step} of {last}"
 
 
 def figure(way: Way, kind: str, shown: int) -> "go.Figure":

@@ -36,7 +36,7 @@ ol.stages {display: flex; flex-wrap: wrap; gap: 8px; list-style: none; margin: 0
 </style>
 """
 LEAST = 1e-6  # Nats at the left end of the bars, which are logarithmic: thresholds may be small.
-STATES = {PASSED: "not sure, goes on", ANSWERS: "answers here", NOT_REACHED: "not reached, not run"}
+STATES = {PASSED: "not sure, goes on", ANSWERS: "answers here", NOT_REACHED: "not reached: saved"}
 CLASSES = {PASSED: "passed", ANSWERS: "answers", NOT_REACHED: "later"}
 
 
@@ -54,11 +54,11 @@ def stages_html(decision: Decision, picture: str = "") -> str:
 def entropy_text(view: ExitView) -> str:
     """An exit's entropy against its threshold, e.g. `entropy 0.31 < 1.82`."""
     if view.threshold is None:
-        return f"entropy {view.entropy:.2f}, no threshold: always answers"
+        return f"entropy {view.entropy:.2g}, no threshold: always answers"
     sign = "<" if view.entropy < view.threshold else "≥"
     # More digits where two would show two equal numbers.
-    digits = 2 if f"{view.entropy:.2f}" != f"{view.threshold:.2f}" else 5
-    return f"entropy {view.entropy:.{digits}f} {sign} {view.threshold:.{digits}f}"
+    digits = 2 if f"{view.entropy:.2g}" != f"{view.threshold:.2g}" else 6
+    return f"entropy {view.entropy:.{digits}g} {sign} {view.threshold:.{digits}g}"
 
 
 def _box(view: ExitView, decision: Decision) -> str:

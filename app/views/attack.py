@@ -1,8 +1,10 @@
 """The page "Attack it": an attack on one image, step by step."""
 
+import dataclasses
 import json
 from dataclasses import dataclass
 
+import numpy as np
 import streamlit as st
 
 from app import attack, attacking, decision, images, keepsake, parts, picking, player, stages
@@ -17,21 +19,41 @@ st.write(
 
 @dataclass(frozen=True)
 class Done:
-    """An attack that was run, and on what."""
+    """An attack that was run, on what, and what came of it."""
 
     subject: tuple
     settings: attack.Settings
     trace: Trace
     label: int
+    before: decision.Decision
+    after: decision.Decision
+    way: player.Way
+    kept: keepsake.Keepsake
+
+
+def run(
+    chosen: parts.Chosen, settings: attack.Settings, image: np.ndarray, label: int, subject: tuple
+) -> Done:
+    """Attacks the image, and works out all that the page shows of it."""
+    [trace] = attacking.run([chosen], settings, image, label)
+    before, after = chosen.decide(image), chosen.decide(trace.image)
+    way = player.way_of(chosen.metadata, trace, before, label, chosen.thresholds)
+    kept = keepsake.keepsake(chosen.predictor, image, trace.image, settings.epsilon, chosen.thresholds)
+    # To look at, half precision does; sessions hold it.
+    trace = dataclasses.replace(trace, iterates=trace.iterates.astype(np.float16))
+    return Done(subject, settings, trace, label, before, after, way, kept)
 
 
 def show(chosen: parts.Chosen, picked: picking.Picked, done: Done) -> None:
     """What happened: in a sentence, before and after, step by step, and to take away."""
-    label, trace, settings = done.label, done.trace, done.settings
-    before, after = chosen.decide(picked.image), chosen.decide(trace.image)
-    won = attack.succeeded(before, after, label, settings)
-    names = chosen.metadata.class_names
-    (st.warning if won else st.success)(plain(attack.verdict(before, after, label, names)))
+    trace, settings, before, after = done.trace, done.settings, done.before, done.after
+    won = attack.succeeded(before, after, done.label, settings)
+    text = attack.verdict(before, after, done.label, chosen.metadata.class_names, settings)
+    (st.warning if won else st.success)(plain(text))
+    if trace.runs == 0:
+        st.info("The clean image already is what the attack wants: nothing was run.")
+    elif trace.best is None:
+        st.info("Nothing that was tried is stronger than the clean image.")
     change = attack.perturbation(picked.image, trace.image, settings.epsilon)
     parts.show_pictures(("Before", picked.image), ("Change", change), ("After", trace.image))
     st.table({"": ["Answer", "Sure", "Exit", "MACs", "Against the backbone"], **columns(before, after)})
@@ -40,27 +62,25 @@ def show(chosen: parts.Chosen, picked: picking.Picked, done: Done) -> None:
         "none, white +ε, black −ε. The exits on the attacked image:"
     )
     st.html(stages.stages_html(after, images.data_address(trace.image)))
-    take_away(chosen, picked, done, before, after)
-    if trace.best is None:
-        st.info("Nothing that was tried is stronger than the clean image.")
+    take_away(chosen, picked, done)
     if len(trace.iterates) > 1:
-        step_by_step(chosen, picked, done, before)
+        step_by_step(chosen, picked, done)
 
 
 @st.fragment
-def step_by_step(chosen: parts.Chosen, picked: picking.Picked, done: Done, before) -> None:
+def step_by_step(chosen: parts.Chosen, picked: picking.Picked, done: Done) -> None:
     """The player: redrawn by itself when its slider moves."""
     st.subheader("Step by step")
-    trace, last = done.trace, len(done.trace.iterates) - 1
-    way = player.way_of(chosen.metadata, trace, before, done.label, chosen.thresholds)
-    if done.settings.solver == "Square":
+    trace, way, last = done.trace, done.way, len(done.trace.iterates) - 1
+    solver = done.settings.attack().solver
+    if not solver.tells_its_way:
         st.caption("This solver does not tell its way: only the clean image and the result are shown.")
     best = last if trace.best is None else trace.best
     step = st.slider("Step", 0, last, best, key=f"step of {hash(done.subject)}")
-    point = way.decisions[step]
+    point, image = way.decisions[step], trace.iterates[step].astype(np.float32)
     parts.show_pictures(
-        (player.step_text(step, last), trace.iterates[step]),
-        ("its change", attack.perturbation(picked.image, trace.iterates[step], done.settings.epsilon)),
+        (player.step_text(step, last, solver), image),
+        ("its change", attack.perturbation(picked.image, image, done.settings.epsilon)),
     )
     st.write(
         f"Answer **{plain(point.answer)}**, {decision.percent(point.confidence)} sure, at exit {point.exit} "
@@ -76,11 +96,9 @@ def step_by_step(chosen: parts.Chosen, picked: picking.Picked, done: Done, befor
         st.write("On the way neither answer nor exit changes.")
 
 
-def take_away(chosen: parts.Chosen, picked: picking.Picked, done: Done, before, after) -> None:
+def take_away(chosen: parts.Chosen, picked: picking.Picked, done: Done) -> None:
     """The attacked image and the record of the attack."""
-    kept = keepsake.keepsake(
-        chosen.backend, picked.image, done.trace.image, done.settings.epsilon, chosen.thresholds
-    )
+    kept = done.kept
     about = {
         "model": chosen.model.name,
         "model_digest": chosen.metadata.model_digest,
@@ -89,7 +107,7 @@ def take_away(chosen: parts.Chosen, picked: picking.Picked, done: Done, before, 
         "label": done.label,
         "png_does_the_same": kept.same,
     }
-    facts = attack.record(done.settings, done.trace, about, before, after)
+    facts = attack.record(done.settings, done.trace, about, done.before, done.after)
     with st.container(horizontal=True):
         file = f"{picked.name}-attacked"
         st.download_button("Attacked image (PNG)", kept.data, f"{file}.png", "image/png", on_click="ignore")
@@ -104,8 +122,10 @@ def take_away(chosen: parts.Chosen, picked: picking.Picked, done: Done, before, 
     st.caption(
         f"Checked: the PNG, read again, is answered {plain(answer)}, as the image above."
         if kept.same
-        else f"A PNG has 255 levels: rounded to them, the image is answered {plain(answer)}, not as above."
+        else f"A PNG has 256 levels: rounded to them, the image is answered {plain(answer)}, not as above."
     )
+    if kept.looks_inverted:
+        st.caption("Uploaded again it will look dark on light: switch the swap of light and dark off.")
 
 
 def columns(before: decision.Decision, after: decision.Decision) -> dict[str, list[str]]:
@@ -118,19 +138,19 @@ def columns(before: decision.Decision, after: decision.Decision) -> dict[str, li
     return {"Before": cells(before), "After": cells(after)}
 
 
-chosen = parts.chosen()
+if parts.chosen().backend is not parts.chosen().predictor:
+    st.caption("Attacks are made and judged in this process, not by the server of the sidebar.")
+chosen = parts.chosen().here()
 picked = picking.choose_image(chosen)
 if picked is None:
     st.caption("Upload an image to attack it.")
     st.stop()
-clean = chosen.decide(picked.image)
-label = picking.true_label(picked, clean, chosen.metadata)
+label = picking.true_label(picked, chosen.decide(picked.image), chosen.metadata)
 settings = attacking.choose_attack(chosen.predictor, label)
-subject = (chosen.model.path, chosen.model.digest, picked.image.tobytes(), label, tuple(chosen.thresholds))
+subject = (chosen.model.digest, picked.image.tobytes(), label, tuple(chosen.thresholds), settings)
 if st.button("Attack", type="primary"):
     st.session_state.pop("attacked", None)
-    [trace] = attacking.run([chosen], settings, picked.image, label)
-    st.session_state["attacked"] = Done(subject, settings, trace, label)
+    st.session_state["attacked"] = run(chosen, settings, picked.image, label, subject)
 done = st.session_state.get("attacked")
 if done is not None and done.subject == subject:
     show(chosen, picked, done)

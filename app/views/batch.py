@@ -3,9 +3,9 @@
 import streamlit as st
 
 from app import archive, batch, images, parts
+from app.gate import Gate
 from app.parts import plain
 
-MAX_MEGABYTES = 200
 SHOWN = 500  # Rows on the page; the files hold all.
 
 chosen = parts.chosen()
@@ -13,12 +13,12 @@ st.write(
     "A ZIP archive or many image files, each decided by the model of the sidebar at its operating point. "
     f"At most {archive.MAX_FILES:,} images; `training/score.py` takes folders of any size."
 )
+folder = st.toggle("A whole folder", key="batch_folder", bind="query-params")
 uploads = st.file_uploader(
-    "ZIP archive, or images",
-    type=["zip", *images.EXTENSIONS],
-    accept_multiple_files=True,
-    max_upload_size=MAX_MEGABYTES,
-    key="batch_files",
+    "A folder of images" if folder else "ZIP archive, or images",
+    type=list(images.EXTENSIONS) if folder else ["zip", *images.EXTENSIONS],
+    accept_multiple_files="directory" if folder else True,
+    key=f"batch_files_{folder}",
 )
 fit = st.segmented_control(
     "Images of another shape",
@@ -29,31 +29,60 @@ fit = st.segmented_control(
     required=True,
     help="; ".join(f"{name}: {line}" for name, line in images.FITS.items()),
 )
+invert = chosen.metadata.input_shape[-1] == 1 and st.toggle(
+    "Swap light and dark where an image looks dark on light",
+    value=True,
+    key="batch_invert",
+    bind="query-params",
+)
 
 
 def files_of(uploads):
     """All files, those inside archives too, one at a time."""
+    allowance = archive.Allowance()
     for upload in uploads:
-        if upload.name.lower().endswith(".zip"):
-            yield from archive.members(upload)
-        elif upload.size > archive.MAX_FILE_BYTES:
+        if is_archive(upload):
+            yield from archive.members(upload, allowance)
+            continue
+        allowance.take(files=1, size=upload.size)
+        if upload.size > archive.MAX_FILE_BYTES:
             yield archive.Member(upload.name, None, "it is larger than an image may be")
         else:
             yield archive.Member(upload.name, upload.getvalue())
 
 
+def is_archive(upload) -> bool:
+    """Whether an upload holds others."""
+    return upload.name.lower().endswith(".zip")
+
+
 def score(uploads) -> list[batch.Row]:
     """All rows, with a bar; a click on Cancel, or on anything, ends it."""
-    place, rows = st.empty(), []
+    total = sum(archive.count(each) if is_archive(each) else 1 for each in uploads)
+    place, done = st.empty(), 0
     with place.container():
-        bar = st.progress(0.0, "Reading")
+        bar = st.progress(0.0, "Waiting")
         st.button("Cancel", key="cancel_batch")
-        for row in batch.score(chosen.backend, files_of(uploads), chosen.thresholds, fit):
-            rows.append(row)
-            if len(rows) % 16 == 0:
-                bar.progress(len(rows) / archive.MAX_FILES, f"{len(rows):,} images")
-    place.empty()
-    return rows
+
+    def on_file() -> None:
+        nonlocal done
+        done += 1
+        bar.progress(min(done / max(total, 1), 1.0), f"{done:,} of {total:,} files")
+
+    try:
+        with gate().entered(lambda ahead: bar.progress(0.0, f"Waiting: {ahead} ahead")):
+            found = batch.score(
+                chosen.backend, files_of(uploads), chosen.thresholds, fit, bool(invert), on_file
+            )
+            return list(found)
+    finally:
+        place.empty()
+
+
+@st.cache_resource
+def gate() -> Gate:
+    """One batch at a time, whoever asks."""
+    return Gate()
 
 
 if not uploads:

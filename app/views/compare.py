@@ -1,10 +1,13 @@
 """The page "Compare": two models, the same image, the same attack."""
 
+import contextlib
+
 import streamlit as st
 
 from app import attack, attacking, decision, images, models, parts, picking, stages
 from app.parts import plain
 from rdi_keras.errors import InputError
+from rdi_keras.metadata import Metadata
 
 st.write("Two models look at the same image; each is then attacked with the same settings.")
 
@@ -14,14 +17,13 @@ def choose_other(chosen: parts.Chosen) -> parts.Chosen | None:
     shape, names = chosen.metadata.input_shape, chosen.metadata.class_names
     fitting = {}
     for model in models.find_models():
-        if model.path == chosen.model.path:
-            continue
-        try:
-            predictor = parts.open_predictor(str(model.path), model.digest)
-        except InputError:
-            continue  # Choosing it in the sidebar tells why.
-        if (predictor.metadata.input_shape, predictor.metadata.class_names) == (shape, names):
-            fitting[model.name] = parts.Chosen(model, predictor, predictor, predictor.thresholds.tolist())
+        with contextlib.suppress(InputError):  # Choosing it in the sidebar tells why.
+            metadata = Metadata.read(model.path)
+            if model.path != chosen.model.path and (metadata.input_shape, metadata.class_names) == (
+                shape,
+                names,
+            ):
+                fitting[model.name] = model
     if not fitting:
         st.info(
             f"There is no second model here that takes {models.size_text(shape)} images with the same "
@@ -29,7 +31,9 @@ def choose_other(chosen: parts.Chosen) -> parts.Chosen | None:
             "--training.attack.objective average`"
         )
         return None
-    return fitting[st.selectbox("The other model", list(fitting), key="other", bind="query-params")]
+    model = fitting[st.selectbox("The other model", list(fitting), key="other", bind="query-params")]
+    predictor = parts.open_predictor(str(model.path), model.digest)
+    return parts.Chosen(model, predictor, predictor, predictor.thresholds.tolist())
 
 
 def show(subject: parts.Chosen, image, trace, label: int, settings: attack.Settings | None) -> None:
@@ -43,13 +47,13 @@ def show(subject: parts.Chosen, image, trace, label: int, settings: attack.Setti
     after = subject.decide(trace.image)
     won = attack.succeeded(before, after, label, settings)
     names = subject.metadata.class_names
-    (st.warning if won else st.success)(plain(attack.verdict(before, after, label, names)))
+    (st.warning if won else st.success)(plain(attack.verdict(before, after, label, names, settings)))
     change = attack.perturbation(image, trace.image, settings.epsilon)
     parts.show_pictures(("Change", change), ("After", trace.image))
     st.html(stages.stages_html(after, images.data_address(trace.image)))
 
 
-chosen = parts.chosen()
+chosen = parts.chosen().here()
 other = choose_other(chosen)
 if other is None:
     st.stop()
@@ -59,7 +63,8 @@ if picked is None:
 label = picking.true_label(picked, chosen.decide(picked.image), chosen.metadata)
 fewest = min((chosen, other), key=lambda each: each.predictor.num_exits)
 settings = attacking.choose_attack(fewest.predictor, label)
-subject = (chosen.model.digest, other.model.digest, picked.image.tobytes(), label, tuple(chosen.thresholds))
+subject = (chosen.model.digest, other.model.digest, picked.image.tobytes(), label, settings)
+subject += tuple(chosen.thresholds)
 if st.button("Attack both", type="primary"):
     st.session_state.pop("compared", None)
     traces = attacking.run([chosen, other], settings, picked.image, label)

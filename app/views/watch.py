@@ -4,6 +4,7 @@ import numpy as np
 import streamlit as st
 
 from app import decision, parts, picking, thresholds
+from rdi_keras.inference import entropy
 
 st.write(
     "The network has several exits. An image leaves at the first exit that is sure enough: whose entropy is "
@@ -11,29 +12,34 @@ st.write(
 )
 
 
-def own_thresholds(metadata, limits: list[float], entropies: list[float]) -> list[float]:
+LOWEST = -8.0  # Powers of ten, nats.
+
+
+def own_thresholds(chosen: parts.Chosen, entropies: list[float]) -> list[float]:
     """A slider for each threshold, where the visitor wants one; in powers of ten."""
     with st.expander("Each exit's threshold by itself"):
         if not st.toggle("Set them here instead of in the sidebar", key="own", bind="query-params"):
             st.caption("The sidebar's slider moves all of them together.")
-            return limits
-        most = thresholds.above(float(np.log(len(metadata.class_names))))
-        lowest, highest = -8.0, round(float(np.log10(most)), 2) + 0.01
-        chosen = []
-        for number, (limit, found) in enumerate(zip(limits, entropies, strict=False), start=1):
-            start = round(float(np.clip(np.log10(max(limit, 1e-8)), lowest, highest)), 2)
+            return chosen.thresholds
+        st.caption("The sidebar's slider is not used on this page now.")
+        most = thresholds.above(float(np.log(len(chosen.metadata.class_names))))
+        highest = round(float(np.log10(most)) + 0.005, 2)
+        limits = []
+        for number, (limit, found) in enumerate(zip(chosen.metadata.thresholds, entropies, strict=False), 1):
+            start = round(float(np.clip(np.log10(max(limit, 10**LOWEST)), LOWEST, highest)), 2)
             power = st.slider(
                 f"Exit {number}: log10 of its threshold in nats; this image's entropy is "
                 f"10^{np.log10(max(found, 1e-12)):.1f}",
-                lowest,
+                LOWEST,
                 highest,
                 start,
                 0.01,
-                key=f"threshold_{number}",
+                # Another model has other thresholds.
+                key=f"threshold_{number}_{chosen.metadata.model_digest[:6]}",
                 bind="query-params",
             )
-            chosen.append(min(10.0**power, most))
-        return chosen
+            limits.append(limit if power == start else min(10.0**power, most))
+        return limits
 
 
 chosen = parts.chosen()
@@ -42,13 +48,9 @@ if picked is None:
     st.caption("Upload an image to see how the model decides on it.")
     st.stop()
 logits = chosen.logits(picked.image)
-made = chosen.decide(picked.image)
 st.subheader("The decision")
-place = st.container()
-if made.exits[0].threshold is not None:
-    entropies = [each.entropy for each in made.exits]
-    made = decision.decide(
-        chosen.metadata, logits, own_thresholds(chosen.metadata, chosen.thresholds, entropies)
-    )
+place, limits = st.container(), chosen.thresholds
+if limits:
+    limits = own_thresholds(chosen, np.asarray(entropy(logits)).tolist())
 with place:
-    parts.show_decision(made, picked.image)
+    parts.show_decision(decision.decide(chosen.metadata, logits, limits), picked.image)

@@ -29,7 +29,7 @@ from rdi_keras.attacks.registry import OBJECTIVES, objective
 from rdi_keras.attacks.slowdown import Slowdown, WithSlowdown
 from rdi_keras.attacks.solvers import NFGSM, PGD, REACH, GradientSolver, Solver, fgsm, mi_fgsm, pgd
 from rdi_keras.attacks.square import Square
-from rdi_keras.attacks.trace import Trace, TracedAttack
+from rdi_keras.attacks.trace import AttackStoppedError, Trace, TracedAttack
 from rdi_keras.attacks.wrm import WRM
 
 # Solvers by the names that a saved model's configuration holds.
@@ -45,6 +45,7 @@ __all__ = [
     "SOLVERS",
     "WRM",
     "Attack",
+    "AttackStoppedError",
     "Average",
     "Ball",
     "CompiledAttack",

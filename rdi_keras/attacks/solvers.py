@@ -68,8 +68,18 @@ class Solver(ABC):
         """As `run`, but where the solver can, the last point instead of the best: quicker, for training."""
         return self.run(value, images, draw)
 
-    def trace(self, value: Value, images: tf.Tensor, draw: Draw) -> tf.Tensor:
-        """The points of a run, `[K + 1, B, H, W, C]`; where they are not told, the images and the result."""
+    # Whether `trace` gives every point.
+    tells_its_way = False
+
+    def trace(
+        self, value: Value, images: tf.Tensor, draw: Draw, on_step: Callable[[], None] = lambda: None
+    ) -> tf.Tensor:
+        """The points of a run, `[K + 1, B, H, W, C]`; where they are not told, the images and the result.
+
+        Args:
+            value, images, draw: as for `run`.
+            on_step: called before every step that is told, inside the graph.
+        """
         return tf.stack([images, self.run(value, images, draw)])
 
     def worth(self, loss: tf.Tensor, iterate: tf.Tensor, images: tf.Tensor) -> tf.Tensor:
@@ -125,11 +135,17 @@ class GradientSolver(Solver):
     def last(self, value: Value, images: tf.Tensor, draw: Draw) -> tf.Tensor:
         return self._walk(value, images, draw, (), lambda kept, *_: kept)[0]
 
-    def trace(self, value: Value, images: tf.Tensor, draw: Draw) -> tf.Tensor:
+    tells_its_way = True
+
+    def trace(
+        self, value: Value, images: tf.Tensor, draw: Draw, on_step: Callable[[], None] = lambda: None
+    ) -> tf.Tensor:
+        def record(points, iterate, loss, reached):
+            on_step()
+            return points.write(points.size(), iterate)
+
         points = tf.TensorArray(tf.float32, 0, dynamic_size=True, element_shape=images.shape)
-        last, points = self._walk(
-            value, images, draw, points, lambda points, iterate, *_: points.write(points.size(), iterate)
-        )
+        last, points = self._walk(value, images, draw, points, record)
         return points.write(points.size(), last).stack()
 
     def _walk(self, value: Value, images: tf.Tensor, draw: Draw, kept: Any, keep: Callable) -> tuple:

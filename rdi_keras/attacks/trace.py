@@ -41,8 +41,41 @@ class Trace:
     reached: bool
 
 
+class AttackStoppedError(Exception):
+    """Somebody asked for it."""
+
+
+class _Control:
+    """What a compiled loop looks at, and counts in, at every step."""
+
+    def __init__(self):
+        self.steps = tf.Variable(0, trainable=False, dtype=tf.int64)
+        self.stopped = tf.Variable(False, trainable=False)
+
+    def on_step(self) -> None:
+        self.steps.assign_add(1)
+        tf.debugging.Assert(tf.logical_not(self.stopped), ["stopped"])
+
+
 class TracedAttack(CompiledAttack):
-    """An attack on one image at a time that tells its way; the result is that of the `CompiledAttack`."""
+    """An attack on one image at a time that tells its way; the result is that of the `CompiledAttack`.
+
+    Other threads may read `steps` and call `stop` while it runs. Attacks that share `loops` share these two
+    as well: let one run at a time.
+    """
+
+    @property
+    def steps(self) -> int:
+        """Steps since the attack was begun, in all of its runs."""
+        return int(self._control.steps)
+
+    def stop(self) -> None:
+        """Ends the attack that runs at its next step."""
+        self._control.stopped.assign(True)
+
+    @property
+    def _control(self) -> _Control:
+        return self._loops.setdefault("control", _Control())
 
     def trace(
         self,
@@ -59,10 +92,10 @@ class TracedAttack(CompiledAttack):
             label: its right class.
             thresholds: entropies in nats `[N-1]`, which the attacker knows.
             seed: the same seed gives the same result.
-            on_run: called with the number of finished runs and of all, before the first and after each; may
-                raise, to stop.
+            on_run: called with the number of finished runs and of all, before the first and after each.
 
         Raises:
+            AttackStoppedError: after `stop`.
             InputError: if image, label or thresholds do not fit the network.
         """
         image = check_images(np.asarray(image)[None])
@@ -71,6 +104,8 @@ class TracedAttack(CompiledAttack):
         clean, clean_rank, reached = self._call(self._judge, (), [image, labels], known[-1:])
         runs = self.attack.runs(self.network)
         best_rank, kept, number = -np.inf, None, 0
+        self._control.steps.assign(0)
+        self._control.stopped.assign(False)
         on_run(0, len(runs))
         while number < len(runs) and not reached[0]:
             part = runs[number][0]
@@ -78,7 +113,13 @@ class TracedAttack(CompiledAttack):
             on_the_way = [tf.constant(clean[:, each]) for each in range(part.depth(self.network.num_exits))]
             aim = np.asarray(part.aim(on_the_way, tf.constant(labels), sample_draw(seeds)))
             inputs = [image, labels, aim, seeds]
-            found = self._call(self._trace_of(part), (part, self.attack.solver.loop, "trace"), inputs, known)
+            key = (part, self.attack.solver.loop, "trace")
+            try:
+                found = self._call(self._trace_of(part), key, inputs, known)
+            except tf.errors.InvalidArgumentError:
+                if not self._control.stopped:
+                    raise
+                raise AttackStoppedError from None
             *way, best, rank, reached = found
             if rank[0] > best_rank:
                 best_rank, kept = rank[0], (part, *way, int(best))
@@ -88,14 +129,13 @@ class TracedAttack(CompiledAttack):
         if kept is None:  # The clean image reaches the goal, or there is nothing to run.
             return Trace(image[0], image, clean, None, "", 0, len(runs), bool(reached[0]))
         part, iterates, logits, best = kept
-        stronger = best_rank > clean_rank[0] or not self.attack.objective.clean_is_candidate
-        result = iterates[best] if stronger else image[0]
-        chosen = best if stronger else None
+        stronger = best_rank > clean_rank[0]
+        result, chosen = (iterates[best], best) if stronger else (image[0], None)
         return Trace(result, iterates, logits, chosen, str(part), number, len(runs), bool(reached[0]))
 
     def _trace_of(self, part: Part):
         objective, network = self.attack.objective, self.network
-        depth = part.depth(network.num_exits)
+        depth, control = part.depth(network.num_exits), self._control
 
         def trace(images, labels, aim, seeds, *known):
             *settings, thresholds = known
@@ -107,7 +147,7 @@ class TracedAttack(CompiledAttack):
                 reached = objective.reached(logits, tf.repeat(labels, many), policy, network.num_exits)
                 return part.loss(logits, tf.repeat(aim, many, axis=0), policy), reached
 
-            iterates = solver.trace(value, images, sample_draw(seeds))[:, 0]
+            iterates = solver.trace(value, images, sample_draw(seeds), control.on_step)[:, 0]
             loss, reached = value(iterates)
             best = tf.argmax(rank_of(solver.worth(loss, iterates, images), reached))
             logits, rank, reached = self._judge(

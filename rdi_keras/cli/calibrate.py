@@ -7,8 +7,8 @@ from rdi_keras.cli.options import command, dump_config, load_config, parse
 from rdi_keras.runs import RunFolder
 
 DESCRIPTION = (
-    "Set the thresholds of a trained run anew, from held-out data. The test part is not looked at; measure with "
-    "training/evaluate.py afterwards."
+    "Set the thresholds of a trained run anew, from held-out data. The test part is not looked at; "
+    "measure with training/evaluate.py afterwards."
 )
 
 

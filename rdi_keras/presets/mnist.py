@@ -25,8 +25,8 @@ def mnist() -> Config:
         data=DataConfig(name="mnist"),
         training=TrainingConfig(
             attack=AttackConfig(objective="average", num_steps=7, keep="last"),
-            adversarial_weight=0.75,
-            epochs=6,
+            adversarial_weight=0.6,
+            epochs=10,
             batch_size=128,
             precision="bfloat16",
         ),

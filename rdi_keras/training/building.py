@@ -71,8 +71,8 @@ def check_numbers(config: Config) -> None:
         )
     if config.calibration.accuracy is not None and not config.calibration.attacked:
         raise InputError(
-            "calibration.accuracy is for calibration under attack; without it a budget alone decides. Received: "
-            f"calibration.accuracy={config.calibration.accuracy}, calibration.attacked=0"
+            "calibration.accuracy is for calibration under attack; without it a budget alone decides. "
+            f"Received: calibration.accuracy={config.calibration.accuracy}, calibration.attacked=0"
         )
 
 

@@ -91,8 +91,8 @@ def calibrate_robustly(
         if promised is None:
             most = max(each.accuracy for each in points if each.cost <= allowed)
             raise InputError(
-                f"Within a budget of {allowed:g} no thresholds reach a clean accuracy of {least:g} on held-out "
-                f"data; the most is {most:.4f}. Ask for less, or allow more compute"
+                f"Within a budget of {allowed:g} no thresholds reach a clean accuracy of {least:g} on "
+                f"held-out data; the most is {most:.4f}. Ask for less, or allow more compute"
             )
         attacked.extend(attack(np.asarray(promised.thresholds, np.float32)))
         return promised, held(promised)

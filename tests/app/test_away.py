@@ -30,7 +30,8 @@ def fooled(predictor, split):
     """The first sample that a large attack fools, with its trace and label."""
     settings = attack.Settings("exit_aware", "PGD", 0.25, 10)
     for image, label in zip(split.images, split.labels, strict=True):
-        trace = attack.run(predictor, settings, image, int(label), predictor.thresholds, LOOPS)
+        ready = attack.ready(predictor, settings, LOOPS)
+        trace = ready.trace(image, int(label), predictor.thresholds)
         if trace.reached and trace.best is not None:
             return settings, image, int(label), trace
     pytest.fail("nothing was fooled")

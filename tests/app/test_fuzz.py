@@ -16,7 +16,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 
 MUTANTS = 2_400
 WARM_UP = 400
-GROWTH = 64 * 2**20
+GROWTH = 128 * 2**20
 
 
 def originals() -> list[bytes]:
@@ -90,5 +90,5 @@ def test_damaged_files_are_read_or_refused_in_words():
     assert read > MUTANTS // 10
     assert refused > MUTANTS // 10
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
-    # One picture of the largest size allowed may have been among them.
-    assert grown < GROWTH + 4 * images.MAX_PIXELS * 3, f"{grown / 2**20:.0f} MB"
+    # A picture of the largest size allowed takes most of that, while it is read.
+    assert grown < GROWTH, f"{grown / 2**20:.0f} MB"

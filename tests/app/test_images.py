@@ -81,7 +81,7 @@ def test_dark_on_light_is_seen_in_grey_models_only(encode, digit_png):
         (b"", "not an image"),
         (b"%PDF-1.4 some text", "not an image"),
         (b"\x89PNG\r\n\x1a\n", "not an image"),
-        (png_header(10_000, 5_001), "10000×5001"),
+        (png_header(20_000, 20_000), "20000×20000|far more"),
         (png_header(60_000, 60_000), "too large"),
         (png_header(20, 20), "damaged"),
     ],
@@ -101,7 +101,7 @@ def test_truncated_files_are_refused_in_words(encode, kind):
 
 def test_the_size_is_judged_before_anything_is_decoded(monkeypatch):
     monkeypatch.setattr(Image.Image, "load", lambda self: pytest.fail("decoded"))
-    with pytest.raises(InputError, match="50 million"):
+    with pytest.raises(InputError, match="16 million"):
         images.read_upload(png_header(10_000, 10_000), GREY)
 
 
@@ -163,3 +163,20 @@ def test_a_png_comes_back_pixel_by_pixel():
         image = random.integers(0, 256, shape).astype(np.uint8)
         upload = images.read_upload(images.png(image), shape)
         np.testing.assert_array_equal(np.round(upload.model_input * 255), image)
+
+
+def test_a_phone_s_jpeg_may_be_large_and_its_own_size_is_told(encode):
+    data = encode(Image.new("RGB", (6000, 4000), (10, 200, 10)), "JPEG", quality=30)
+    upload = images.read_upload(data, COLOUR)
+    assert "6000×4000" in upload.notes[0]
+    with pytest.raises(InputError, match="16 million"):
+        images.read_upload(encode(Image.new("1", (6000, 4000))), COLOUR)
+
+
+def test_a_small_tiff_with_a_huge_tile_is_refused():
+    # 1×1 pixels, 8 bits, not compressed, grey, one sample, one tile of 8000×8000 that is not there.
+    tags = {256: 1, 257: 1, 258: 8, 259: 1, 262: 1, 277: 1, 322: 8000, 323: 8000, 324: 8, 325: 64_000_000}
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    data = b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(4)
+    with pytest.raises(InputError, match="8000×8000"):
+        images.read_upload(data, GREY)

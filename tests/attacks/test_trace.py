@@ -1,11 +1,24 @@
 """A traced attack ends where the compiled one does, and tells how it came there."""
 
 import functools
+import threading
+import time
 
 import numpy as np
 import pytest
 
-from rdi_keras.attacks import APGD, WRM, Attack, CompiledAttack, Square, TracedAttack, mi_fgsm, objective, pgd
+from rdi_keras.attacks import (
+    APGD,
+    WRM,
+    Attack,
+    AttackStoppedError,
+    CompiledAttack,
+    Square,
+    TracedAttack,
+    mi_fgsm,
+    objective,
+    pgd,
+)
 from rdi_keras.errors import InputError
 
 EPSILON, STEPS = 0.1, 7
@@ -80,17 +93,29 @@ def test_where_the_clean_image_is_wrong_nothing_is_run(model, batch):
     np.testing.assert_array_equal(trace.image, image)
 
 
-def test_who_is_told_may_stop_it(model, batch):
-    class EnoughError(Exception):
-        pass
+def test_another_thread_sees_the_steps_and_may_stop_it(model, batch):
+    traced = TracedAttack(Attack(objective("slowdown"), pgd(EPSILON, 100_000)), model)
+    outcome = []
 
-    def stop(done, planned):
-        if done:
-            raise EnoughError
+    def run():
+        try:
+            traced.trace(batch[0][0], batch[1][0], [9.0, 9.0])
+        except AttackStoppedError:
+            outcome.append("stopped")
 
-    traced = TracedAttack(Attack(objective("slowdown"), pgd(EPSILON, STEPS)), model)
-    with pytest.raises(EnoughError):
-        traced.trace(batch[0][0], batch[1][0], [9.0, 9.0], on_run=stop)
+    thread = threading.Thread(target=run)
+    thread.start()
+    end = time.monotonic() + 60
+    while traced.steps < 50 and time.monotonic() < end:
+        time.sleep(0.01)
+    traced.stop()
+    thread.join(60)
+    assert outcome == ["stopped"]
+    assert 50 <= traced.steps < 100_000
+    # The next one is not stopped.
+    short = TracedAttack(Attack(objective("slowdown"), pgd(EPSILON, 3)), model, traced._loops)
+    assert len(short.trace(batch[0][0], batch[1][0], [9.0, 9.0]).iterates) == 4
+    assert short.steps == 6
 
 
 def test_a_label_of_no_class_is_refused(model, batch):
