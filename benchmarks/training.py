@@ -20,6 +20,7 @@ from rdi_keras.data.pipeline import TrainingBatches
 from rdi_keras.presets import Config
 from rdi_keras.presets.defences import DEFENCES, with_defence
 from rdi_keras.training import build_model
+from rdi_keras.training.precision import in_precision
 
 SHAPES = {"small_cnn": (28, 28, 1)}
 CIFAR = (32, 32, 3)
@@ -34,25 +35,30 @@ def main() -> None:
     parser.add_argument("--batch_size", type=int, default=128)
     parser.add_argument("--attack_steps", type=int, default=7)
     parser.add_argument("--heads", default="paper")
+    parser.add_argument("--precisions", default="float32", help="float32,bfloat16")
     arguments = parser.parse_args()
-    table = Table("backbone", "defence", "images/s", "times plain", "input, % of a step")
+    table = Table("backbone", "defence", "precision", "images/s", "times plain", "input, % of a step")
     for backbone in arguments.backbones.split(","):
         plain = None
         for defence in arguments.defences.split(","):
-            seconds, waiting = measure(backbone, defence, arguments)
-            plain = plain or seconds
-            table.add_row(
-                backbone,
-                defence,
-                f"{arguments.batch_size / seconds:.0f}",
-                f"{seconds / plain:.2f}",
-                f"{100 * waiting / seconds:.2f}",
-            )
+            for precision in arguments.precisions.split(","):
+                seconds, waiting = measure(backbone, defence, precision, arguments)
+                plain = plain or seconds
+                table.add_row(
+                    backbone,
+                    defence,
+                    precision,
+                    f"{arguments.batch_size / seconds:.0f}",
+                    f"{seconds / plain:.2f}",
+                    f"{100 * waiting / seconds:.2f}",
+                )
     Console().print(table)
-    print(f"PGD steps: {arguments.attack_steps}; plain training is the first defence named")
+    print(f"PGD steps: {arguments.attack_steps}; plain training is the first defence and precision named")
 
 
-def measure(backbone: str, defence: str, arguments: argparse.Namespace) -> tuple[float, float]:
+def measure(
+    backbone: str, defence: str, precision: str, arguments: argparse.Namespace
+) -> tuple[float, float]:
     """Median seconds of a training step, and of fetching a batch."""
     config = Config()
     config.model.backbone, config.model.heads = backbone, arguments.heads
@@ -65,7 +71,7 @@ def measure(backbone: str, defence: str, arguments: argparse.Namespace) -> tuple
     split = Split(images, random.integers(0, 10, count))
     dataset = Dataset("random", tuple("0123456789"), split, split, split)
     model = build_model(config, dataset)
-    step = tf.function(lambda images, labels: model.train_step((images, labels)))
+    step = in_precision(precision, tf.function(lambda images, labels: model.train_step((images, labels))))
     batches = TrainingBatches(split, arguments.batch_size, seed=0, pad_crop=4, flip=True)
     step(*next(iter(batches.epoch(0))))
     times, waits = [], []

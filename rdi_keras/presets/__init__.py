@@ -14,13 +14,11 @@ from rdi_keras.presets.config import (
     TrainingConfig,
 )
 from rdi_keras.presets.digits import digits
-from rdi_keras.presets.fashion_mnist import fashion_mnist
 from rdi_keras.presets.mnist import mnist
 
 PRESETS: dict[str, Callable[[], Config]] = {
     "digits": digits,
     "mnist": mnist,
-    "fashion_mnist": fashion_mnist,
 }
 
 

@@ -415,5 +415,5 @@ def test_a_click_without_an_attack_is_quick(shipped):
         before = time.process_time()
         page.sidebar.slider[0].set_value(place).run()
         times.append(time.process_time() - before)
-    # Of the processor, as other work may share the cores; benchmarks/app.py measures on a clock.
+    # Of the processor, as other work may share the cores; benchmarks/app_speed.py measures on a clock.
     assert np.median(times) < 0.2

@@ -11,7 +11,7 @@ from PIL import Image
 
 import rdi_keras as rdi
 from rdi_keras import evaluation
-from rdi_keras.cli import evaluate, export, fit
+from rdi_keras.cli import calibrate, evaluate, export, fit
 from rdi_keras.metadata import Metadata
 
 FAST = [
@@ -181,6 +181,25 @@ def test_calibration_data_are_measured_without_a_look_at_the_test_part(finished,
     assert evaluate.main([str(run), "--part=calibration", "--curve_samples=0"]) == 0
     assert "calibration[:10]" in capsys.readouterr().out
     assert before == {each: (run / each).read_bytes() for each in before}
+
+
+def test_a_finished_run_gets_other_thresholds_without_a_look_at_the_test_part(finished, tmp_path, capsys):
+    run = shutil.copytree(finished / "runs" / "halves", tmp_path / "run")
+    before, looks = Metadata.read(run), (run / "test_evaluations.jsonl").read_text()
+    wanted = ["--calibration.budget=0.9", "--calibration.attacked=8", "--calibration.accuracy=0.3"]
+    assert calibrate.main([str(run), *wanted]) == 0
+    assert "on held-out data accuracy" in capsys.readouterr().out
+    after = Metadata.read(run)
+    assert after.thresholds != before.thresholds
+    assert after.model_digest != before.model_digest
+    assert rdi.Predictor(run).thresholds.tolist() == pytest.approx(after.thresholds)
+    assert (run / "test_evaluations.jsonl").read_text() == looks
+    facts = json.loads((run / "calibration.json").read_text())
+    assert facts["method"] == "largest worst case within budget 0.9 at accuracy 0.3 or more"
+    assert set(facts["training_seconds"]) == {"model", "twin"}
+    assert yaml.safe_load((run / "config.yaml").read_text())["calibration"]["accuracy"] == 0.3
+    assert calibrate.main([str(run), "--calibration.budget=0.9", "--calibration.accuracy=0.5"]) == 2
+    assert "is for calibration under attack" in capsys.readouterr().err
 
 
 def test_fit_can_stop_before_the_test_part(image_folder, tmp_path, capsys):

@@ -45,6 +45,14 @@ def test_the_front_is_one_and_gives_the_table_by_budget(calibrated):
         assert point.worst_case == max(each.worst_case for each in points if each.cost <= budget)
 
 
+def test_a_least_accuracy_is_kept_or_refused(model, calibrated):
+    most = max(point["accuracy"] for point in calibrated[0]["front"])
+    found = calibrate_robustly(model, tiny.data(), 0.1, budget=2.0, num_attacked=8, accuracy=most)
+    assert found["accuracy"] >= most
+    with pytest.raises(InputError, match=r"reach a clean accuracy of 1.1 on held-out data; the most is"):
+        calibrate_robustly(model, tiny.data(), 0.1, budget=2.0, num_attacked=8, accuracy=1.1)
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
