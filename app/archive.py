@@ -1,4 +1,4 @@
-"""Reads images out of a ZIP archive that nobody vouches for. Nothing is ever written to a disk."""
+"""Reads images out of a ZIP archive that nobody vouches for. Nothing that it holds is written to a disk."""
 
 import struct
 import zipfile
@@ -19,6 +19,8 @@ ENCRYPTED = 0x1
 # The others' readers unpack more than they are asked for.
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 END, END_SIZE, LONGEST_COMMENT = b"PK\x05\x06", 22, 2**16
+# Twenty bytes before the end, where another record holds the numbers.
+ZIP64_LOCATOR = b"PK\x06\x07"
 # What zipfile and its decompressors raise on damaged or unusual archives.
 READING_ERRORS = (
     zipfile.BadZipFile,
@@ -112,6 +114,8 @@ def _check_list(file: BinaryIO) -> None:
         start = tail.rfind(END)
     if start < 0:
         raise zipfile.BadZipFile("it has no end")
+    if tail[max(start - 20, 0) : start].startswith(ZIP64_LOCATOR):
+        raise InputError("The archive is of the kind for more than 4 GB (ZIP64). Split it, or pack it anew")
     entries, list_bytes = struct.unpack_from("<HI", tail, start + 10)
     if entries > MAX_ENTRIES or list_bytes > MAX_LIST_BYTES:
         raise InputError(f"The archive lists more than {MAX_ENTRIES:,} files or folders. Split it")

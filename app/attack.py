@@ -196,8 +196,7 @@ def record(settings: Settings, trace: Trace, about: dict, before: Decision, afte
         "runs": trace.runs,
         "runs_planned": trace.planned,
         "part": trace.part,
-        "best_step": trace.best,
-        "steps": len(trace.iterates) - 1,
+        "best_step": trace.best if trace.told else None,
         "before": asdict(before) | {"exit": before.exit, "saving": before.saving},
         "after": asdict(after) | {"exit": after.exit, "saving": after.saving},
     }

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 BATCH = 64
+FORMULAS = ("=", "+", "-", "@", "\t", "\r")  # What they begin with.
 
 
 @dataclass(frozen=True)
@@ -100,10 +101,10 @@ def table(rows: Sequence[Row]):
 
 
 def csv(rows: Sequence[Row]) -> bytes:
-    """The table as CSV; a spreadsheet takes no cell for a formula."""
+    """The table as CSV, in which no file name or message, which come from outside, is a formula."""
     shown = table(rows)
     for column in ("name", "error"):
-        shown[column] = shown[column].map(lambda text: f"'{text}" if str(text)[:1] in "=+-@\t\r" else text)
+        shown[column] = shown[column].map(lambda text: f"'{text}" if str(text)[:1] in FORMULAS else text)
     return shown.to_csv(index=False).encode()
 
 

@@ -13,7 +13,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from rdi_keras.errors import InputError
 
-# A JPEG is decoded at a fraction of its size.
+# A JPEG is decoded at a fraction of its size, but for progressive ones.
 MAX_PIXELS, MAX_JPEG_PIXELS = 16_000_000, 64_000_000
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
 EXTENSIONS = ("png", "jpg", "jpeg", "webp", "gif", "bmp", "tif", "tiff")
@@ -30,6 +30,7 @@ FITS = {
 SAME_SHAPE = 0.02  # Ratios of width to height as near as this need no fitting.
 
 ORIENTATION = 0x0112  # The EXIF tag.
+JPEGS = ("JPEG", "MPO")  # The latter come from phones, with further pictures behind the first.
 TILE_SIZE = (322, 323)  # TIFF tags.
 # Images that are decoded at once: each may take three bytes a pixel, and more on the way.
 _DECODERS = threading.Semaphore(2)
@@ -160,10 +161,12 @@ def _decode(data: bytes, enough: int) -> tuple[Image.Image, tuple[int, int], lis
     size, notes = picture.size, []
     try:
         with _DECODERS:
-            if getattr(picture, "is_animated", False):
+            if getattr(picture, "is_animated", False) and picture.format not in JPEGS:
                 notes.append("Of an animation the first frame is taken.")
             orientation = picture.getexif().get(ORIENTATION, 1)
             picture.draft("RGB", (enough, enough))
+            if picture.width * picture.height > MAX_PIXELS:  # Long and thin: it does not get smaller.
+                raise _too_large(f"{size[0]}×{size[1]}", MAX_PIXELS)
             picture.load()
             upright = ImageOps.exif_transpose(picture)
             if orientation in range(2, 9):
@@ -173,13 +176,16 @@ def _decode(data: bytes, enough: int) -> tuple[Image.Image, tuple[int, int], lis
             if picture.has_transparency_data:
                 notes.append("Transparent parts are shown on white.")
             return _rgb(upright), size, notes
+    except InputError:
+        raise
     except Exception as error:
         raise _damaged(error) from None
 
 
 def _check_size(picture: Image.Image) -> None:
     """Raises `InputError` by what stands in the header: nothing has been decoded so far."""
-    most = MAX_JPEG_PIXELS if picture.format == "JPEG" else MAX_PIXELS
+    reduced = picture.format in JPEGS and not picture.info.get("progressive")
+    most = MAX_JPEG_PIXELS if reduced else MAX_PIXELS
     if picture.width * picture.height > most:
         raise _too_large(f"{picture.width}×{picture.height}", most)
     tags = getattr(picture, "tag_v2", {})

@@ -20,7 +20,7 @@ THUMB = 64
 # In the session: files by name, so that every page has them, and identities of those that were taken.
 UPLOADS, SEEN = "uploads", "seen_uploads"
 MAX_UPLOADS = 8
-MAX_MEGABYTES = 20  # Of one image file, and of all that a session keeps.
+MAX_MEGABYTES = 20  # Of one image file, and of all that are kept for other pages.
 
 
 @dataclass(frozen=True)
@@ -107,9 +107,10 @@ def _upload(metadata: Metadata) -> Picked | None:
         kept[name] = data
         st.session_state["upload_name"] = name
     while len(kept) > MAX_UPLOADS or sum(map(len, kept.values())) > MAX_MEGABYTES * 2**20:
-        kept.pop(next(iter(kept)))  # The oldest: memory is shared with other visitors.
+        kept.pop(next(iter(kept)))  # The oldest.
     if not kept:
         return None
+    st.button("Forget these images", on_click=kept.clear)
     names = list(kept)[::-1]
     name = st.selectbox("Which of your images", names, key="upload_name") if len(names) > 1 else names[0]
     return _seen(kept[name], name, metadata)

@@ -59,7 +59,7 @@ def way_of(metadata: Metadata, trace: Trace, clean: Decision, label: int, thresh
         loss=-log_probabilities[..., label],
         entropy=-(np.exp(log_probabilities) * log_probabilities).sum(axis=-1),
         thresholds=list(map(float, thresholds)),
-        events=_events([clean, *decisions]),
+        events=_events([clean, *decisions], trace),
     )
 
 
@@ -105,11 +105,12 @@ def figure(way: Way, kind: str, shown: int) -> "go.Figure":
     )
 
 
-def _events(decisions: list[Decision]) -> list[str]:
+def _events(decisions: list[Decision], trace: Trace) -> list[str]:
     """What changes from the clean image to the start, and from each step to the next."""
     events = []
     for step, (before, after) in enumerate(itertools.pairwise(decisions)):
         where = "At the start" if step == 0 else f"Step {step}"
+        where = where if trace.told else "In the end"
         if before.label != after.label:
             events.append(f"{where}: the answer turns from {before.answer} to {after.answer}.")
         if before.exit != after.exit:

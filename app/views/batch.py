@@ -3,6 +3,7 @@
 import streamlit as st
 
 from app import archive, batch, images, parts
+from app.decision import saving_text
 from app.gate import Gate
 from app.parts import plain
 
@@ -88,13 +89,9 @@ def gate() -> Gate:
 if not uploads:
     st.session_state.pop("scored", None)
     st.stop()
-subject = (
-    chosen.model.digest,
-    str(chosen.backend),
-    tuple(chosen.thresholds),
-    fit,
-    *(each.file_id for each in uploads),
-)
+server = getattr(chosen.backend, "client", None)
+settings = (chosen.model.digest, server and server.address, tuple(chosen.thresholds), fit, bool(invert))
+subject = (*settings, *(each.file_id for each in uploads))
 if st.button("Decide all", type="primary"):
     st.session_state.pop("scored", None)
     st.session_state["scored"] = (subject, score(uploads))
@@ -107,10 +104,7 @@ if good:
     counts = batch.exit_counts(rows, chosen.predictor.num_exits)
     mean = sum(row.macs for row in good) / len(good)
     st.plotly_chart(batch.histogram(counts), alt="How many images leave at each exit")
-    st.write(
-        f"{mean:,.0f} MACs per image, "
-        f"{100 * (1 - mean / chosen.metadata.macs_backbone):.1f} % less than the backbone takes."
-    )
+    st.write(f"{mean:,.0f} MACs per image: {saving_text(1 - mean / chosen.metadata.macs_backbone)}.")
     if any(row.inverted for row in good):
         st.caption("Dark-on-light images were inverted, as the column says.")
 st.dataframe(batch.table(rows[:SHOWN]), hide_index=True, alt="Answer, exit and compute of every image")

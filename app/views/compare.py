@@ -36,21 +36,21 @@ def choose_other(chosen: parts.Chosen) -> parts.Chosen | None:
     return parts.Chosen(model, predictor, predictor, predictor.thresholds.tolist())
 
 
-def show(subject: parts.Chosen, image, trace, label: int, settings: attack.Settings | None) -> None:
+def show(subject: parts.Chosen, image, attacked, label: int, settings: attack.Settings | None) -> None:
     """One model's column: its decision, and what the attack made of it."""
     st.subheader(plain(subject.model.name))
     before = subject.decide(image)
     st.write(f"**{plain(before.answer)}** at exit {before.exit}, {decision.saving_text(before.saving)}")
     st.html(stages.stages_html(before, images.data_address(image)))
-    if trace is None:
+    if attacked is None:
         return
-    after = subject.decide(trace.image)
+    after = subject.decide(attacked)
     won = attack.succeeded(before, after, label, settings)
     names = subject.metadata.class_names
     (st.warning if won else st.success)(plain(attack.verdict(before, after, label, names, settings)))
-    change = attack.perturbation(image, trace.image, settings.epsilon)
-    parts.show_pictures(("Change", change), ("After", trace.image))
-    st.html(stages.stages_html(after, images.data_address(trace.image)))
+    change = attack.perturbation(image, attacked, settings.epsilon)
+    parts.show_pictures(("Change", change), ("After", attacked))
+    st.html(stages.stages_html(after, images.data_address(attacked)))
 
 
 chosen = parts.chosen().here()
@@ -68,10 +68,11 @@ subject += tuple(chosen.thresholds)
 if st.button("Attack both", type="primary"):
     st.session_state.pop("compared", None)
     traces = attacking.run([chosen, other], settings, picked.image, label)
-    st.session_state["compared"] = (subject, settings, traces)
-was, used, traces = st.session_state.get("compared", (None, None, None))
+    # Their ways are not shown; sessions hold this.
+    st.session_state["compared"] = (subject, settings, [each.image for each in traces])
+was, used, attacked = st.session_state.get("compared", (None, None, None))
 if was != subject:
-    used, traces = None, (None, None)
-for column, each, trace in zip(st.columns(2), (chosen, other), traces, strict=True):
+    used, attacked = None, (None, None)
+for column, each, found in zip(st.columns(2), (chosen, other), attacked, strict=True):
     with column:
-        show(each, picked.image, trace, label, used)
+        show(each, picked.image, found, label, used)

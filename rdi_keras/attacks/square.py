@@ -1,5 +1,6 @@
 """Square attack: no gradient, only answers."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,12 +46,21 @@ class Square(Solver):
         return Linf(self.epsilon)
 
     def run(self, value: Value, images: tf.Tensor, draw: Draw) -> tf.Tensor:
+        return self._search(value, images, draw, lambda: None)
+
+    def trace(
+        self, value: Value, images: tf.Tensor, draw: Draw, on_step: Callable[[], None] = lambda: None
+    ) -> tf.Tensor:
+        return tf.stack([images, self._search(value, images, draw, on_step)])
+
+    def _search(self, value: Value, images: tf.Tensor, draw: Draw, on_step: Callable[[], None]) -> tf.Tensor:
         height, width, channels = images.shape[1:]
         sizes = tf.constant(self._sizes(height, width))
         squares = draw([self.num_steps, 2 + channels], SQUARES)
         rows, columns = tf.range(height)[None, :, None, None], tf.range(width)[None, None, :, None]
 
         def body(number, best, best_rank):
+            on_step()
             size, chosen = sizes[number], squares[:, number]
             room = tf.cast([height - size + 1, width - size + 1], tf.float32)
             corner = tf.cast(tf.floor(chosen[:, :2] * room), tf.int32)[:, None, None, :]

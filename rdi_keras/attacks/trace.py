@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import ArrayLike
 
-from rdi_keras.attacks.attack import CompiledAttack
+from rdi_keras.attacks.attack import Attack, CompiledAttack, ExitNetwork
 from rdi_keras.attacks.objectives import Part
 from rdi_keras.attacks.randomness import sample_draw, sample_seeds
 from rdi_keras.attacks.solvers import rank_of
@@ -29,6 +29,7 @@ class Trace:
         runs: how many parts and restarts were run, of `planned`.
         planned: how many there are; they end at the first that reaches the goal.
         reached: whether the result reaches the objective's goal.
+        told: whether the solver told its way.
     """
 
     image: np.ndarray
@@ -39,6 +40,7 @@ class Trace:
     runs: int
     planned: int
     reached: bool
+    told: bool
 
 
 class AttackStoppedError(Exception):
@@ -73,9 +75,11 @@ class TracedAttack(CompiledAttack):
         """Ends the attack that runs at its next step."""
         self._control.stopped.assign(True)
 
-    @property
-    def _control(self) -> _Control:
-        return self._loops.setdefault("control", _Control())
+    def __init__(self, attack: Attack, network: ExitNetwork, loops: dict | None = None):
+        super().__init__(attack, network, loops)
+        if "control" not in self._loops:
+            self._loops["control"] = _Control()
+        self._control: _Control = self._loops["control"]
 
     def trace(
         self,
@@ -98,16 +102,18 @@ class TracedAttack(CompiledAttack):
             AttackStoppedError: after `stop`.
             InputError: if image, label or thresholds do not fit the network.
         """
+        self._control.steps.assign(0)
+        self._control.stopped.assign(False)
         image = check_images(np.asarray(image)[None])
         labels = check_labels([label], 1, self.network.num_classes)
         known = [*self._settings(), check_thresholds(thresholds, self.network.num_exits)]
         clean, clean_rank, reached = self._call(self._judge, (), [image, labels], known[-1:])
         runs = self.attack.runs(self.network)
         best_rank, kept, number = -np.inf, None, 0
-        self._control.steps.assign(0)
-        self._control.stopped.assign(False)
         on_run(0, len(runs))
         while number < len(runs) and not reached[0]:
+            if self._control.stopped:
+                raise AttackStoppedError
             part = runs[number][0]
             seeds = sample_seeds(np.arange(1), seed, number)
             on_the_way = [tf.constant(clean[:, each]) for each in range(part.depth(self.network.num_exits))]
@@ -126,12 +132,13 @@ class TracedAttack(CompiledAttack):
             number += 1
             self._count(1)
             on_run(number, len(runs))
+        told = self.attack.solver.tells_its_way
         if kept is None:  # The clean image reaches the goal, or there is nothing to run.
-            return Trace(image[0], image, clean, None, "", 0, len(runs), bool(reached[0]))
+            return Trace(image[0], image, clean, None, "", 0, len(runs), bool(reached[0]), told)
         part, iterates, logits, best = kept
         stronger = best_rank > clean_rank[0]
         result, chosen = (iterates[best], best) if stronger else (image[0], None)
-        return Trace(result, iterates, logits, chosen, str(part), number, len(runs), bool(reached[0]))
+        return Trace(result, iterates, logits, chosen, str(part), number, len(runs), bool(reached[0]), told)
 
     def _trace_of(self, part: Part):
         objective, network = self.attack.objective, self.network

@@ -1,7 +1,9 @@
 """`training/calibrate.py RUN`: sets the thresholds of a trained run anew, from held-out data."""
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from rdi_keras.cli.options import command, dump_config, load_config, parse
 from rdi_keras.runs import RunFolder
@@ -19,24 +21,25 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     from rdi_keras.presets import CalibrationConfig
 
+    # What is not named is the run's own.
     parser = jsonargparse.ArgumentParser(description=DESCRIPTION, exit_on_error=False)
     parser.add_argument("run", type=str, help="a run folder, runs/<name>")
-    parser.add_class_arguments(CalibrationConfig, "calibration")
+    for name, kind in CalibrationConfig.__annotations__.items():
+        parser.add_argument(
+            f"--calibration.{name}", type=kind | None, help="as of fit.py; default: the run's"
+        )
     parser.add_argument("--data_dir", type=str | None, help="folder of prepared TFDS sets")
     arguments = parse(parser, argv)
-    calibrate_run(
-        RunFolder.open(arguments.run),
-        CalibrationConfig(**vars(arguments.calibration)),
-        arguments.data_dir,
-    )
+    named = {name: value for name, value in vars(arguments.calibration).items() if value is not None}
+    calibrate_run(RunFolder.open(arguments.run), named, arguments.data_dir)
 
 
-def calibrate_run(run: RunFolder, calibration, data_dir: str | Path | None = None) -> dict:
+def calibrate_run(run: RunFolder, named: dict[str, Any], data_dir: str | Path | None = None) -> dict:
     """Sets a run's thresholds and writes model, metadata, configuration and facts; returns the facts.
 
     Args:
         run: finished.
-        calibration: a `CalibrationConfig`.
+        named: fields of `CalibrationConfig` that are to be others than the run's.
         data_dir: folder of prepared TFDS sets; default: the run's own.
 
     Raises:
@@ -53,13 +56,14 @@ def calibrate_run(run: RunFolder, calibration, data_dir: str | Path | None = Non
     console = Console()
     with run.locked():
         config = load_config((run.path / CONFIG_FILE).read_text())
-        config.calibration, config.data.data_dir = calibration, data_dir or config.data.data_dir
+        config.calibration = dataclasses.replace(config.calibration, **named)
+        config.data.data_dir = data_dir or config.data.data_dir
         dataset, model = load_data(config), run.load_model()
         facts, budgets = calibrate_finally(model, config, dataset.calibration, console.print)
         seconds = run.read_calibration().get("training_seconds")
         facts |= {"training_seconds": seconds} if seconds else {}
-        write_text(run.path / CONFIG_FILE, dump_config(config))
         run.finish(model, config, dataset, facts, budgets)
+        write_text(run.path / CONFIG_FILE, dump_config(config))
     limits = ", ".join(f"{each:.4g}" for each in model.thresholds.numpy())
     console.print(
         f"thresholds {limits} nats: on held-out data accuracy {facts['accuracy']:.3f}, "

@@ -1,5 +1,6 @@
 """Where the images to be scored come from: cut into shards that the data alone decide, read one at a time."""
 
+import errno
 import io
 import os
 from collections.abc import Iterator, Sequence
@@ -16,6 +17,8 @@ from rdi_keras.scoring.samples import Lean, Sample, Source, files_digest, unseen
 from rdi_keras.scoring.tfds_source import TfdsSource
 
 FOLDER_PREFIX = "folder:"
+# What keeps one image from being read, today and tomorrow.
+OWN_FAULTS = (errno.ENOENT, errno.EACCES, errno.EPERM, errno.ELOOP, errno.EISDIR, errno.ENOTDIR)
 
 
 def source(data: str, data_dir: str | None = None, split: str = "test") -> Source:
@@ -57,6 +60,8 @@ class FolderSource(Lean):
                 _check_no_loop(Path(folder, name))
             for name in names:
                 path = Path(folder, name)
+                if path.suffix.lower() not in SUFFIXES and os.path.islink(path) and not path.exists():
+                    raise InputError(f"The link {str(path)!r} leads nowhere. Mend or remove it")
                 if name[0] != "." and path.suffix.lower() in SUFFIXES:
                     found.append((_text(path.relative_to(self.folder)), *_size_and_time(path)))
         if not found:
@@ -85,13 +90,19 @@ class FolderSource(Lean):
         # One that is gone is an error of its own; where all are, the folder is another or not mounted.
         if not any(os.path.lexists(self.folder / name) for name in names):
             raise unseen(f"any of the {len(names)} images of a shard in the folder {str(self.folder)!r}")
+        read = 0
         for name in names:
             path = self.folder / name
             label = labels.get(path.parent.name)
             try:
                 yield Sample(name, path.read_bytes(), label)
+                read += 1
             except OSError as error:
+                if error.errno not in OWN_FAULTS:  # The machine's, or the network's: another try may do.
+                    raise unseen(f"the image {str(path)!r} ({error.strerror})") from None
                 yield Sample(name, None, label, f"cannot be read: {error.strerror}")
+        if not read and len(names) > 1:
+            raise unseen(f"any of the {len(names)} images of a shard in the folder {str(self.folder)!r}")
 
     def decode(self, sample: Sample) -> np.ndarray:
         return read_image(_NamedBytes(sample.key, sample.data), None)
@@ -130,7 +141,7 @@ def _refuse_folder(error: OSError) -> None:
 
 
 def _check_no_loop(folder: Path) -> None:
-    if folder.is_symlink() and folder.resolve() in (each.resolve() for each in folder.parents):
+    if os.path.islink(folder) and folder.resolve() in (each.resolve() for each in folder.parents):
         raise InputError(f"The link {str(folder)!r} leads to a folder that it lies in. Remove the link")
 
 

@@ -113,14 +113,15 @@ class TfdsSource(Lean):
             for record in records.as_numpy_iterator():
                 yield Sample(index, record["image"], int(record["label"]) if known else None)
                 index += 1
-        except (
-            tf.errors.NotFoundError,
-            tf.errors.PermissionDeniedError,
-            tf.errors.ResourceExhaustedError,
-            tf.errors.UnavailableError,
-        ) as error:  # This machine's fault, or the network's: another try may find the records.
-            raise unseen(f"the records of the TFDS set in {self.folder!r} ({_reason(error)})") from None
         except tf.errors.OpError as error:
+            # A record that is damaged, is no example, or is not there.
+            damaged = (
+                tf.errors.DataLossError,
+                tf.errors.InvalidArgumentError,
+                tf.errors.FailedPreconditionError,
+            )
+            if not isinstance(error, damaged):  # The machine's fault, or the network's: another try may do.
+                raise unseen(f"the records of the TFDS set in {self.folder!r} ({_reason(error)})") from None
             reason = f"the record file is damaged from image {index} on: {_reason(error)}"
             for lost in range(index, stop):
                 yield Sample(lost, None, None, reason)

@@ -1,6 +1,7 @@
 """Training steps in a quicker number format."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import tensorflow as tf
 
@@ -9,6 +10,15 @@ from rdi_keras.errors import InputError
 PRECISIONS = ("float32", "bfloat16")
 # TensorFlow's own rewriting of graphs; it leaves what needs the digits, such as losses, in float32.
 BFLOAT16_OPTION = "auto_mixed_precision_onednn_bfloat16"
+
+
+def computes_bfloat16() -> bool:
+    """Whether this machine's CPU has instructions for bfloat16, which else would be imitated, slowly."""
+    try:
+        flags = Path("/proc/cpuinfo").read_text()
+    except OSError:  # Where the system has no such file, TensorFlow has no such instructions either.
+        return False
+    return any(flag in flags.split() for flag in ("avx512_bf16", "amx_bf16"))
 
 
 def in_precision(name: str, step: Callable) -> Callable:
@@ -25,7 +35,7 @@ def in_precision(name: str, step: Callable) -> Callable:
     """
     if name not in PRECISIONS:
         raise InputError(f"Unknown training.precision {name!r}. Allowed: {', '.join(PRECISIONS)}")
-    if name == "float32":
+    if name == "float32" or not computes_bfloat16():
         return step
 
     def call(*arguments):

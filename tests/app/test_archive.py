@@ -108,6 +108,14 @@ def test_a_long_list_of_files_is_refused_before_it_is_read(monkeypatch):
         archive.count(file)
 
 
+def test_numbers_in_a_zip64_record_do_not_get_past_the_limit(monkeypatch):
+    monkeypatch.setattr(zipfile, "ZIP_FILECOUNT_LIMIT", 2)  # So that it is written for three files.
+    file = packed({str(number): b"" for number in range(3)}, zipfile.ZIP_STORED)
+    assert archive.ZIP64_LOCATOR in file.getvalue()
+    with pytest.raises(InputError, match="ZIP64"):
+        archive.count(file)
+
+
 def test_files_are_counted_without_being_read(monkeypatch):
     file = packed({"a": b"1", "x/": b"", ".DS_Store": b"", "b": b"2"})
     monkeypatch.setattr(zipfile.ZipFile, "open", lambda *_: pytest.fail("read"))

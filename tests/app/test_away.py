@@ -81,9 +81,13 @@ def test_rounding_to_a_png_never_leaves_the_ball_where_it_holds_a_level(epsilon)
     before = random.uniform(size=(6, 6, 1)).astype(np.float32)
     noise = random.uniform(-epsilon, epsilon, before.shape)
     after = np.clip(before + noise, 0, 1).astype(np.float32)
+    lowest, highest = np.ceil(255 * (before - epsilon)), np.floor(255 * (before + epsilon))
+    holds_a_level = lowest <= highest
+    assert holds_a_level.any() == (epsilon > 0)
     for rounded in keepsake._rounded(before, after, epsilon):
         distance = np.abs(rounded / 255 - before)
-        assert distance.max() <= max(epsilon + 1e-6, 0.5 / 255 + 1e-6)
+        assert (distance[holds_a_level] <= epsilon + 1e-6).all()
+        assert (distance[~holds_a_level] <= 0.5 / 255 + 1e-6).all()
 
 
 def test_the_record_is_json_and_tells_the_run(predictor, fooled):

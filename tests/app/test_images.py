@@ -171,6 +171,17 @@ def test_a_phone_s_jpeg_may_be_large_and_its_own_size_is_told(encode):
     assert "6000×4000" in upload.notes[0]
     with pytest.raises(InputError, match="16 million"):
         images.read_upload(encode(Image.new("1", (6000, 4000))), COLOUR)
+    progressive = encode(Image.new("L", (6000, 4000)), "JPEG", progressive=True)
+    thin = encode(Image.new("L", (60_000, 600)), "JPEG")
+    for data in (progressive, thin):
+        with pytest.raises(InputError, match="16 million"):
+            images.read_upload(data, COLOUR)
+
+
+def test_a_phone_s_photo_with_more_behind_it_is_no_animation(encode):
+    picture = Image.new("RGB", (16, 16))
+    data = encode(picture, "MPO", save_all=True, append_images=[picture])
+    assert images.read_upload(data, COLOUR).notes == ()
 
 
 def test_a_small_tiff_with_a_huge_tile_is_refused():

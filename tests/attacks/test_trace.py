@@ -93,8 +93,9 @@ def test_where_the_clean_image_is_wrong_nothing_is_run(model, batch):
     np.testing.assert_array_equal(trace.image, image)
 
 
-def test_another_thread_sees_the_steps_and_may_stop_it(model, batch):
-    traced = TracedAttack(Attack(objective("slowdown"), pgd(EPSILON, 100_000)), model)
+@pytest.mark.parametrize("solver", [pgd(EPSILON, 100_000), Square(EPSILON, 100_000)], ids=["pgd", "square"])
+def test_another_thread_sees_the_steps_and_may_stop_it(model, batch, solver):
+    traced = TracedAttack(Attack(objective("slowdown"), solver), model)
     outcome = []
 
     def run():

@@ -198,7 +198,11 @@ def test_a_finished_run_gets_other_thresholds_without_a_look_at_the_test_part(fi
     assert facts["method"] == "largest worst case within budget 0.9 at accuracy 0.3 or more"
     assert set(facts["training_seconds"]) == {"model", "twin"}
     assert yaml.safe_load((run / "config.yaml").read_text())["calibration"]["accuracy"] == 0.3
-    assert calibrate.main([str(run), "--calibration.budget=0.9", "--calibration.accuracy=0.5"]) == 2
+    # What is not named stays.
+    assert calibrate.main([str(run), "--calibration.budget=0.8"]) == 0
+    facts = json.loads((run / "calibration.json").read_text())
+    assert facts["method"] == "largest worst case within budget 0.8 at accuracy 0.3 or more"
+    assert calibrate.main([str(run), "--calibration.attacked=0"]) == 2
     assert "is for calibration under attack" in capsys.readouterr().err
 
 

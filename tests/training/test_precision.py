@@ -5,10 +5,13 @@ import pytest
 import tensorflow as tf
 
 from rdi_keras.errors import InputError
+from rdi_keras.training import precision
 from rdi_keras.training.precision import BFLOAT16_OPTION, in_precision
 
 
-def test_only_the_wrapped_call_is_in_bfloat16():
+def test_only_the_wrapped_call_is_in_bfloat16(monkeypatch):
+    native = precision.computes_bfloat16()
+    monkeypatch.setattr(precision, "computes_bfloat16", lambda: True)
     seen = []
 
     @tf.function
@@ -28,9 +31,18 @@ def test_only_the_wrapped_call_is_in_bfloat16():
     assert rough.dtype == tf.float32
     np.testing.assert_allclose(rough, exact, rtol=0.05, atol=0.2)
     np.testing.assert_array_equal(again, exact)
+    if native:
+        assert np.abs(rough - exact).max() > 0
 
 
-def test_the_option_is_taken_back_after_a_failure():
+def test_a_cpu_without_the_instructions_trains_in_float32(monkeypatch):
+    monkeypatch.setattr(precision, "computes_bfloat16", lambda: False)
+    assert in_precision("bfloat16", print) is print
+
+
+def test_the_option_is_taken_back_after_a_failure(monkeypatch):
+    monkeypatch.setattr(precision, "computes_bfloat16", lambda: True)
+
     def step():
         raise ZeroDivisionError
 
