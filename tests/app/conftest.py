@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from streamlit.testing.v1 import AppTest
 
 ROOT = Path(__file__).resolve().parents[2]
 if str(ROOT) not in sys.path:
@@ -54,3 +55,34 @@ def encode(picture: Image.Image, kind: str = "PNG", **options) -> bytes:
 def encode_fixture():
     """Turns a Pillow image into a file's bytes."""
     return encode
+
+
+@pytest.fixture
+def start(monkeypatch, pytestconfig):
+    """Opens a page on folders of models."""
+
+    from app.models import RUNS_VARIABLE, SAVED_MODELS_VARIABLE
+
+    def start(runs, saved_models, name="watch", **query) -> AppTest:
+        monkeypatch.chdir(pytestconfig.rootpath)
+        monkeypatch.setenv(RUNS_VARIABLE, str(runs))
+        monkeypatch.setenv(SAVED_MODELS_VARIABLE, str(saved_models))
+        page = AppTest.from_file(str(pytestconfig.rootpath / "app" / "main.py"), default_timeout=120)
+        for key, value in query.items():
+            page.query_params[key] = value
+        page.run()
+        return page if name == "watch" else page.switch_page(f"views/{name}.py").run()
+
+    return start
+
+
+@pytest.fixture
+def shipped(start, pytestconfig, tmp_path):
+    """Opens a page on the model that ships."""
+
+    def shipped(name="watch", **query):
+        page = start(tmp_path / "absent", pytestconfig.rootpath / "saved_models", name, **query)
+        assert not page.exception
+        return page
+
+    return shipped

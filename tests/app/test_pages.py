@@ -1,7 +1,6 @@
 """Every page without a browser."""
 
 import dataclasses
-import io
 import json
 import shutil
 import time
@@ -9,59 +8,12 @@ import zipfile
 
 import numpy as np
 import pytest
-from streamlit.testing.v1 import AppTest
 
-from app import backends, images, models
+from app import backends, images
 from rdi_keras.metadata import Metadata
+from tests.app.visiting import metrics, press, texts, upload
 
-MAIN = "app/main.py"
 PAGES = ("watch", "attack", "wins", "compare", "batch", "where", "about")
-
-
-@pytest.fixture
-def start(monkeypatch, pytestconfig):
-    """Opens a page on folders of models."""
-
-    def start(runs, saved_models, name="watch", **query) -> AppTest:
-        monkeypatch.chdir(pytestconfig.rootpath)
-        monkeypatch.setenv(models.RUNS_VARIABLE, str(runs))
-        monkeypatch.setenv(models.SAVED_MODELS_VARIABLE, str(saved_models))
-        page = AppTest.from_file(str(pytestconfig.rootpath / MAIN), default_timeout=120)
-        for key, value in query.items():
-            page.query_params[key] = value
-        page.run()
-        return page if name == "watch" else page.switch_page(f"views/{name}.py").run()
-
-    return start
-
-
-@pytest.fixture
-def shipped(start, pytestconfig, tmp_path):
-    """Opens a page on the model that ships."""
-
-    def shipped(name="watch", **query):
-        page = start(tmp_path / "absent", pytestconfig.rootpath / "saved_models", name, **query)
-        assert not page.exception
-        return page
-
-    return shipped
-
-
-def texts(page: AppTest) -> str:
-    """All that the page says in words."""
-    kinds = (page.markdown, page.caption, page.info, page.error, page.warning, page.success, page.subheader)
-    boxes = [each.proto.body for each in page.get("html")]
-    return "\n".join([*(element.value for kind in kinds for element in kind), *boxes]).replace("\\", "")
-
-
-def metrics(page: AppTest) -> dict[str, str]:
-    return {metric.label: metric.value for metric in page.metric}
-
-
-def press(page: AppTest, label: str) -> AppTest:
-    page = next(each for each in page.button if each.label == label).click().run()
-    assert not page.exception
-    return page
 
 
 @pytest.mark.parametrize("name", PAGES)
@@ -148,13 +100,6 @@ def test_samples_are_picked_from_the_gallery(shipped):
     assert 0 <= page.number_input(key="sample").value < 359
 
 
-def upload(page: AppTest, *files: tuple[str, bytes]) -> AppTest:
-    page.segmented_control(key="image_source").set_value("My images").run()
-    page.file_uploader(key="upload").set_value([(name, data, "image/png") for name, data in files]).run()
-    assert not page.exception
-    return page
-
-
 def test_uploads_are_shown_as_the_model_sees_them(shipped, digit_png):
     page = shipped()
     page.segmented_control(key="image_source").set_value("My images").run()
@@ -185,67 +130,6 @@ def test_a_bad_upload_gets_words_and_the_next_one_works(shipped, digit_png):
     assert page.metric
 
 
-def attacked(page: AppTest, **settings) -> AppTest:
-    for key, value in settings.items():
-        kind = page.slider if isinstance(value, int) else page.selectbox
-        kind(key=key).set_value(value).run()
-    return press(page, "Attack")
-
-
-def test_an_attack_shows_before_after_and_its_way(shipped):
-    page = attacked(shipped("attack"), steps_100=5)
-    assert not page.error
-    assert list(page.table[0].value.columns) == ["", "Before", "After"]
-    said = texts(page)
-    assert "exit_aware by PGD, ε = 25.5/255, 5 steps, restarts: 1" in said
-    assert "Checked: the PNG, read again" in said
-    step = next(each for each in page.slider if each.label == "Step")
-    assert (step.min, step.max) == (0, 5)
-    step.set_value(0).run()
-    assert "the start" in texts(page)
-    assert {each.label for each in page.get("download_button")} == {"Attacked image (PNG)", "Record (JSON)"}
-
-
-def test_an_attack_does_not_stay_when_image_or_thresholds_change(shipped):
-    page = attacked(shipped("attack"), steps_100=2)
-    assert page.table
-    page.number_input(key="sample").set_value(3).run()
-    assert not page.table
-    page = attacked(page)
-    page.sidebar.slider[0].set_value(-3).run()
-    assert not page.table
-
-
-@pytest.mark.parametrize("goal", ["a chosen wrong answer", "a late exit"])
-@pytest.mark.parametrize("solver", ["APGD", "FGSM", "Square"])
-def test_other_goals_and_solvers_run_too(shipped, goal, solver):
-    page = shipped("attack")
-    page.segmented_control(key="goal").set_value(goal).run()
-    page = attacked(page, solver=solver)
-    assert not page.error
-    assert page.table
-
-
-def test_a_full_line_of_attackers_is_refused_in_words(shipped, monkeypatch):
-    monkeypatch.setattr("app.attacking.gate", lambda: Gate(places=0, line=0))
-    from app.gate import Gate
-
-    page = attacked(shipped("attack"))
-    assert "Try again in a minute" in page.error[0].value
-
-
-def test_an_uploaded_image_is_attacked_as_what_its_owner_says_it_is(shipped, digit_png):
-    page = upload(shipped("attack"), ("digit.png", digit_png))
-    really = next(each for each in page.selectbox if each.label.startswith("What is it really"))
-    other = next(each for each in really.options if each != really.value)
-    really.set_value(other).run()
-    page = attacked(page, steps_100=2)
-    # The model's own answer is another one, so the attack has nothing to do.
-    assert "wrong before the attack" in texts(page)
-    assert f"instead of {other}" in texts(page)
-    assert "nothing was run" in texts(page)
-
-
 def test_many_uploads_keep_the_choice(shipped):
     random = np.random.default_rng(0)
     files = [(f"{n}.png", images.png(random.integers(0, 256, (8, 8), np.uint8))) for n in range(10)]
@@ -258,74 +142,12 @@ def test_many_uploads_keep_the_choice(shipped):
     assert page.selectbox(key="upload_name").value == "5.png"
 
 
-def test_a_click_ends_an_attack_and_gives_the_place_back(shipped, pytestconfig):
-    from app import attack, attacking
-    from app.models import find_models
-    from app.parts import Chosen, open_predictor
-
-    class Bar:
-        looks = 0
-
-        def progress(self, share, text):
-            self.looks += 1
-            if self.looks == 3:
-                raise KeyboardInterrupt  # As Streamlit does where somebody clicked.
-
-    (model,) = find_models(pytestconfig.rootpath / "absent", pytestconfig.rootpath / "saved_models")
-    predictor = open_predictor(str(model.path), model.digest)
-    # With such thresholds everybody leaves at exit 1, and no attack changes that.
-    chosen = Chosen(model, predictor, predictor, [9.0, 9.0])
-    settings = attack.Settings("slowdown", "PGD", 0.1, 10_000_000)
-    with pytest.raises(KeyboardInterrupt):
-        attacking._run(chosen, settings, np.zeros((8, 8, 1), np.float32), 3, Bar())
-    quick = attack.Settings("slowdown", "PGD", 0.1, 2)
-    assert attacking._run(chosen, quick, np.zeros((8, 8, 1), np.float32), 3, Bar()).runs == 2
-
-
 def test_an_operating_point_moves_every_page(shipped):
     page = shipped("wins")
     texts_of = page.selectbox(key="point").options
     page.selectbox(key="point").set_value(next(each for each in texts_of if "nobody" in each)).run()
     page = press(page, "Use it on the other pages")
     assert page.sidebar.slider[0].value == -10
-
-
-def test_two_models_are_compared_under_one_attack(start, model_folders, tmp_path, pytestconfig):
-    shutil.copytree(model_folders[1] / "bare", tmp_path / "bare")
-    shutil.copytree(pytestconfig.rootpath / "saved_models" / "digits", tmp_path / "digits")
-    page = start(tmp_path / "absent", tmp_path, "compare")
-    assert not page.exception
-    assert page.selectbox(key="other").options == ["bare/1"]
-    page.slider(key="steps_100").set_value(2).run()
-    page = press(page, "Attack both")
-    assert not page.error
-    assert texts(page).count('class="stages"') == 4
-    page.slider(key="steps_100").set_value(3).run()
-    assert texts(page).count('class="stages"') == 2  # Nothing of another attack stays.
-
-
-def archive_of(files: dict[str, bytes]) -> bytes:
-    file = io.BytesIO()
-    with zipfile.ZipFile(file, "w") as made:
-        for name, data in files.items():
-            made.writestr(name, data)
-    return file.getvalue()
-
-
-def test_a_batch_is_scored_and_what_is_bad_is_named(shipped, digit_png):
-    page = shipped("batch")
-    data = archive_of({"a.png": digit_png, "../b.png": digit_png, "c.png": b"no image"})
-    files = [("many.zip", data, "application/zip"), ("d.png", digit_png, "image/png")]
-    page.file_uploader(key="batch_files_False").set_value(files).run()
-    page = press(page, "Decide all")
-    assert not page.error
-    assert "2 of 4 images were read" in texts(page)
-    assert "leads out" in texts(page)
-    assert len(page.dataframe[0].value) == 4
-    assert {each.label for each in page.get("download_button")} == {"CSV", "Parquet"}
-    page.file_uploader(key="batch_files_False").set_value([("bad.zip", b"x", "application/zip")]).run()
-    page = press(page, "Decide all")
-    assert "no ZIP archive" in page.error[0].value
 
 
 def test_a_server_that_is_down_is_said_and_the_page_lives(shipped, monkeypatch):
