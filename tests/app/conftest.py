@@ -77,11 +77,20 @@ def start(monkeypatch, pytestconfig):
 
 
 @pytest.fixture
-def shipped(start, pytestconfig, tmp_path):
-    """Opens a page on the model that ships."""
+def digits_folder(tmp_path, pytestconfig) -> Path:
+    """A folder of SavedModels with the digits model that ships, and no other one."""
+    folder = tmp_path / "shipped"
+    folder.mkdir()
+    (folder / "digits").symlink_to(pytestconfig.rootpath / "saved_models" / "digits")
+    return folder
+
+
+@pytest.fixture
+def shipped(start, digits_folder, tmp_path):
+    """Opens a page on the digits model that ships."""
 
     def shipped(name="watch", **query):
-        page = start(tmp_path / "absent", pytestconfig.rootpath / "saved_models", name, **query)
+        page = start(tmp_path / "absent", digits_folder, name, **query)
         assert not page.exception
         return page
 

@@ -44,15 +44,17 @@ def browser():
 
 
 @pytest.fixture
-def address(pytestconfig, tmp_path):
+def address(digits_folder, pytestconfig, tmp_path):
     """A running app's address."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "streamlit", "run", "app/main.py"]
     options = ["--server.port", str(port), "--server.headless", "true", "--server.fileWatcherType", "none"]
-    # Only the model that ships.
-    folders = {models.RUNS_VARIABLE: str(tmp_path / "absent")}
+    folders = {
+        models.RUNS_VARIABLE: str(tmp_path / "absent"),
+        models.SAVED_MODELS_VARIABLE: str(digits_folder),
+    }
     log = tmp_path / "streamlit.log"
     with log.open("w") as output:
         app = subprocess.Popen(

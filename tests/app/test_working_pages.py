@@ -64,7 +64,7 @@ def test_an_uploaded_image_is_attacked_as_what_its_owner_says_it_is(shipped, dig
     assert "nothing was run" in texts(page)
 
 
-def test_a_click_ends_an_attack_and_gives_the_place_back(shipped, pytestconfig):
+def test_a_click_ends_an_attack_and_gives_the_place_back(digits_folder, tmp_path):
     from app import attack, attacking
     from app.models import find_models
     from app.parts import Chosen, open_predictor
@@ -77,7 +77,7 @@ def test_a_click_ends_an_attack_and_gives_the_place_back(shipped, pytestconfig):
             if self.looks == 3:
                 raise KeyboardInterrupt  # As Streamlit does where somebody clicked.
 
-    (model,) = find_models(pytestconfig.rootpath / "absent", pytestconfig.rootpath / "saved_models")
+    (model,) = find_models(tmp_path / "absent", digits_folder)
     predictor = open_predictor(str(model.path), model.digest)
     # With such thresholds everybody leaves at exit 1, and no attack changes that.
     chosen = Chosen(model, predictor, predictor, [9.0, 9.0])
