@@ -70,11 +70,12 @@ def test_a_click_ends_an_attack_and_gives_the_place_back(digits_folder, tmp_path
     from app.parts import Chosen, open_predictor
 
     class Bar:
-        looks = 0
+        def __init__(self, patience):
+            self.patience, self.looks = patience, 0
 
         def progress(self, share, text):
             self.looks += 1
-            if self.looks == 3:
+            if self.looks == self.patience:
                 raise KeyboardInterrupt  # As Streamlit does where somebody clicked.
 
     (model,) = find_models(tmp_path / "absent", digits_folder)
@@ -83,9 +84,9 @@ def test_a_click_ends_an_attack_and_gives_the_place_back(digits_folder, tmp_path
     chosen = Chosen(model, predictor, predictor, [9.0, 9.0])
     settings = attack.Settings("slowdown", "PGD", 0.1, 10_000_000)
     with pytest.raises(KeyboardInterrupt):
-        attacking._run(chosen, settings, np.zeros((8, 8, 1), np.float32), 3, Bar())
+        attacking._run(chosen, settings, np.zeros((8, 8, 1), np.float32), 3, Bar(3))
     quick = attack.Settings("slowdown", "PGD", 0.1, 2)
-    assert attacking._run(chosen, quick, np.zeros((8, 8, 1), np.float32), 3, Bar()).runs == 2
+    assert attacking._run(chosen, quick, np.zeros((8, 8, 1), np.float32), 3, Bar(10**9)).runs == 2
 
 
 def test_two_models_are_compared_under_one_attack(start, model_folders, tmp_path, pytestconfig):
