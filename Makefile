@@ -3,10 +3,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help setup demo test lint format app serve clean
+.PHONY: help setup demo test coverage soak audit lint format app serve docs clean
 
 help:
-	@echo "make demo | test | app | serve | lint | format | setup | clean"
+	@echo "make demo | test | coverage | soak | audit | app | serve | lint | format | docs | setup | clean"
 
 setup: .venv/.installed
 
@@ -29,13 +29,35 @@ demo: .venv/.installed
 test: .venv/.installed-dev
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
+coverage: .venv/.installed-dev
+	$(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-report=term --cov-fail-under=90
+
+# Faults and bad input for 15 minutes and a little more: docs/reliability.md.
+soak: .venv/.installed
+	$(BIN)/python -m benchmarks.soak
+
+# Needs an index, or a network, that knows of vulnerabilities.
+audit:
+	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && $(PYTHON) -m venv "$$folder" && \
+	"$$folder"/bin/python -m pip install --quiet --disable-pip-version-check pip-audit==2.10.1 && \
+	"$$folder"/bin/pip-audit --strict --no-deps --disable-pip -r constraints.txt -r requirements-dev.txt \
+		-r requirements-docs.txt -r requirements-torch.txt
+
 lint: .venv/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 format: .venv/.installed-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+.venv/.installed-docs: .venv/.installed requirements-docs.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-docs.txt -c constraints.txt
+	@touch $@
+
+docs: .venv/.installed-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --site-dir site
 
 app: .venv/.installed
 	$(BIN)/streamlit run app/main.py
@@ -44,4 +66,4 @@ serve:
 	@sh serving/serve.sh
 
 clean:
-	rm -rf .venv runs saved_models/demo
+	rm -rf .venv runs site saved_models/demo

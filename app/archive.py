@@ -145,7 +145,8 @@ def _read(archive: zipfile.ZipFile, info: zipfile.ZipInfo, allowance: Allowance)
 
 def _is_left_out(info: zipfile.ZipInfo) -> bool:
     name = PurePosixPath(info.filename)
-    return info.is_dir() or "__MACOSX" in name.parts or name.name in (".DS_Store", "Thumbs.db")
+    # Not `is_dir()`, which fails where a damaged name is empty.
+    return info.filename.endswith("/") or "__MACOSX" in name.parts or name.name in (".DS_Store", "Thumbs.db")
 
 
 def _climbs_out(name: str) -> bool:

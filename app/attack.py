@@ -91,7 +91,7 @@ class Settings:
         # From the image itself: another start would be the same.
         return mi_fgsm(self.epsilon, self.num_steps) if self.solver == "MI-FGSM" else fgsm(self.epsilon)
 
-    def __str__(self):
+    def __str__(self) -> str:
         of_255 = f"{255 * self.epsilon:.3g}/255"
         count = f"{self.num_steps} steps, restarts: {self.restarts}"
         return f"{self.objective} by {self.solver}, ε = {of_255}, {count}"

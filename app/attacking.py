@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 
 import numpy as np
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from app import attack
 from app.gate import Gate
@@ -100,7 +101,9 @@ def run(subjects: Sequence[Chosen], settings: attack.Settings, image: np.ndarray
         place.empty()
 
 
-def _run(chosen: Chosen, settings: attack.Settings, image: np.ndarray, label: int, bar) -> Trace:
+def _run(
+    chosen: Chosen, settings: attack.Settings, image: np.ndarray, label: int, bar: DeltaGenerator
+) -> Trace:
     """One attack in a thread of its own, so that a click can end it between two steps."""
     ready = attack.ready(chosen.predictor, settings, loops(chosen.model.digest))
     steps = max(len(ready.attack.runs(chosen.predictor)) * settings.num_steps, 1)

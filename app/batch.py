@@ -13,7 +13,11 @@ from app.decision import decide
 from rdi_keras.errors import InputError
 
 if TYPE_CHECKING:
+    import pandas as pd
     import plotly.graph_objects as go
+
+    from app.backends import Served
+    from rdi_keras.serving import Predictor
 
 BATCH = 64
 FORMULAS = ("=", "+", "-", "@", "\t", "\r")  # What they begin with.
@@ -34,7 +38,7 @@ class Row:
 
 
 def score(
-    model,
+    model: "Predictor | Served",
     members: Iterable[Member],
     thresholds: Sequence[float],
     fit: str = images.PAD,
@@ -80,7 +84,9 @@ def _read(member: Member, input_shape: Sequence[int], fit: str, invert: bool) ->
     return _Input(1 - upload.model_input if inverted else upload.model_input, inverted)
 
 
-def _rows(model, batch: list[tuple[str, _Input | str]], thresholds: Sequence[float]) -> Iterator[Row]:
+def _rows(
+    model: "Predictor | Served", batch: list[tuple[str, _Input | str]], thresholds: Sequence[float]
+) -> Iterator[Row]:
     good = [read.image for _, read in batch if isinstance(read, _Input)]
     logits = iter(np.stack(list(model.exits(np.stack(good)).values()), axis=1) if good else ())
     for name, read in batch:
@@ -92,7 +98,7 @@ def _rows(model, batch: list[tuple[str, _Input | str]], thresholds: Sequence[flo
         yield Row(name, made.answer, made.confidence, made.exit, entropy, made.macs, read.inverted)
 
 
-def table(rows: Sequence[Row]):
+def table(rows: Sequence[Row]) -> "pd.DataFrame":
     """The rows as a pandas table."""
     import pandas as pd
 
@@ -101,9 +107,9 @@ def table(rows: Sequence[Row]):
 
 
 def csv(rows: Sequence[Row]) -> bytes:
-    """The table as CSV, in which no file name or message, which come from outside, is a formula."""
+    """The table as CSV, in which no text from outside, file and class names among them, is a formula."""
     shown = table(rows)
-    for column in ("name", "error"):
+    for column in ("name", "answer", "error"):
         shown[column] = shown[column].map(lambda text: f"'{text}" if str(text)[:1] in FORMULAS else text)
     return shown.to_csv(index=False).encode()
 

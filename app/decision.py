@@ -2,11 +2,16 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from rdi_keras.inference.policy import EntropyPolicy, entropy
 from rdi_keras.metadata import Metadata
+
+if TYPE_CHECKING:
+    from app.backends import Served
+    from rdi_keras.serving import Predictor
 
 PASSED, ANSWERS, NOT_REACHED = "passed", "answers", "not reached"
 TOP = 3  # Classes of an exit that are shown.
@@ -70,7 +75,7 @@ class Decision:
         return 1 - self.macs / self.macs_backbone
 
 
-def ask(model, image: np.ndarray) -> np.ndarray:
+def ask(model: "Predictor | Served", image: np.ndarray) -> np.ndarray:
     """Logits float32 `[N, C]` of every exit for one image `[H, W, C]`: all that decisions are made of.
 
     Args:

@@ -20,7 +20,7 @@ class Gate:
         self._changed = threading.Condition()
 
     @contextlib.contextmanager
-    def entered(self, on_wait: Callable[[int], None] = lambda ahead: None) -> Iterator[None]:
+    def entered(self, on_wait: Callable[[int], object] = lambda ahead: None) -> Iterator[None]:
         """A context that is inside.
 
         Args:
@@ -52,7 +52,7 @@ class Gate:
                 self._inside -= 1
                 self._changed.notify_all()
 
-    def _let_in(self, me: object, on_wait: Callable[[int], None]) -> bool:
+    def _let_in(self, me: object, on_wait: Callable[[int], object]) -> bool:
         with self._changed:
             if self._waiting[0] is not me or self._inside >= self._places:
                 self._changed.wait(LOOK_SECONDS)

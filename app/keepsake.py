@@ -1,11 +1,17 @@
 """An attacked image as a PNG file that does to the model what the image did."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from app import images
 from app.decision import Decision, ask, decide
+
+if TYPE_CHECKING:
+    from app.backends import Served
+    from rdi_keras.serving import Predictor
 
 TOP = 255  # Levels are 0 to 255.
 
@@ -27,7 +33,13 @@ class Keepsake:
     looks_inverted: bool
 
 
-def keepsake(model, before: np.ndarray, after: np.ndarray, epsilon: float, thresholds) -> Keepsake:
+def keepsake(
+    model: "Predictor | Served",
+    before: np.ndarray,
+    after: np.ndarray,
+    epsilon: float,
+    thresholds: Sequence[float],
+) -> Keepsake:
     """Rounds an attacked image to the levels of a PNG, inside the ball, so that the model answers the same.
 
     Args:
@@ -51,7 +63,7 @@ def keepsake(model, before: np.ndarray, after: np.ndarray, epsilon: float, thres
     return max(kept, key=lambda each: (each.same, each.decision.label == wanted.label))
 
 
-def _rounded(before: np.ndarray, after: np.ndarray, epsilon: float):
+def _rounded(before: np.ndarray, after: np.ndarray, epsilon: float) -> Iterator[np.ndarray]:
     """uint8 images: to the nearest level, and away from the clean image, so that nothing is lost."""
     slack = 1e-4  # Of a level: float32 images on the very edge of the ball stay.
     lowest = np.ceil(TOP * np.clip(before - epsilon, 0, 1) - slack)

@@ -62,7 +62,7 @@ def find_models(runs_dir: Path | None = None, saved_models_dir: Path | None = No
         (path, f"{name.name}/{path.name}", name.name)
         for name in _folders(saved_models_dir)
         for path in _folders(name)
-        if path.name.isdigit() and _holds(path, METADATA_FILE, SAVED_MODEL_FILE)
+        if path.name.isdecimal() and _holds(path, METADATA_FILE, SAVED_MODEL_FILE)
     ]
     found = []
     for kind in (runs, versions):
@@ -128,7 +128,17 @@ def _facts(path: Path) -> str:
 
 def _folders(root: Path) -> Iterator[Path]:
     if root.is_dir():
-        yield from (path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+        named = (path for path in root.iterdir() if _is_text(path.name) and not path.name.startswith("."))
+        yield from (path for path in named if path.is_dir())
+
+
+def _is_text(name: str) -> bool:
+    """A name that is none, which only systems can hold, no page can show."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _files(folder: Path) -> list[Path]:

@@ -6,6 +6,7 @@ import functools
 import gc
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import streamlit as st
@@ -94,7 +95,7 @@ def sidebar(found: list[models.FoundModel]) -> None:
             placeholder="none: in this process",
             help="Decisions then come from that server. Attacks need gradients and run here.",
         ).strip()
-    backend = predictor
+    backend: Predictor | backends.Served = predictor
     if address:
         backends.check_allowed(address)
         backend = backends.Served(_client(address, model.served_name), predictor.metadata)
@@ -163,7 +164,7 @@ def show_decision(made: decision.Decision, image: np.ndarray) -> None:
     metric = functools.partial(st.metric, width="content", delta_arrow="off")
     last = made.exit == len(made.exits)
     # Streamlit's "normal" is green here and "inverse" red: the arrow, which would tell a sign, is off.
-    colour = "normal" if made.saving >= 0 else "inverse"
+    colour: Literal["normal", "inverse"] = "normal" if made.saving >= 0 else "inverse"
     with st.container(horizontal=True, gap="medium"):
         st.image(images.enlarge(image), "What the model sees", width=150, alt="What the model sees")
         sure = f"{decision.percent(made.confidence)} sure"

@@ -5,12 +5,15 @@ import itertools
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import streamlit as st
 
 from app import images, models, samples
+from app.decision import Decision
 from app.parts import Chosen, plain
+from rdi_keras.data import Split
 from rdi_keras.errors import InputError
 from rdi_keras.metadata import Metadata
 
@@ -50,7 +53,7 @@ def choose_image(chosen: Chosen) -> Picked | None:
     kind = st.segmented_control(
         "Image", kinds, default=kinds[0], key="image_source", bind="query-params", required=True
     )
-    if kind == SAMPLE:
+    if source is not None and kind == SAMPLE:
         return _sample(source, chosen.metadata)
     return _upload(chosen.metadata) if kind == FILES else _camera(chosen.metadata)
 
@@ -71,7 +74,7 @@ def _sample(source: str, metadata: Metadata) -> Picked:
             with st.container(width=THUMB, gap=None):
                 truth = metadata.class_names[int(test.labels[each])]
                 st.image(images.enlarge(test.images[each]), width=THUMB, alt=f"Test image {each}: {truth}")
-                kind = "primary" if each == number else "secondary"
+                kind: Literal["primary", "secondary"] = "primary" if each == number else "secondary"
                 st.button(
                     str(each), key=f"pick {each}", on_click=show, args=(each,), type=kind, width="stretch"
                 )
@@ -164,7 +167,7 @@ def _seen(data: bytes, name: str, metadata: Metadata) -> Picked:
 
 
 @st.cache_resource(show_spinner="Loading samples", max_entries=4)
-def _load_samples(source: str, input_shape: tuple[int, ...], num_classes: int):
+def _load_samples(source: str, input_shape: tuple[int, ...], num_classes: int) -> Split:
     """Shared by all visitors: read only."""
     return samples.load_samples(source, input_shape, num_classes)
 
@@ -175,7 +178,7 @@ def _read(data: bytes, input_shape: tuple[int, ...], fit: str) -> images.Upload:
     return images.read_upload(data, input_shape, fit)
 
 
-def true_label(picked: Picked, made, metadata: Metadata) -> int:
+def true_label(picked: Picked, made: Decision, metadata: Metadata) -> int:
     """The class that an attack leads away from: the sample's own, or the one the visitor names."""
     if picked.label is not None:
         return picked.label

@@ -22,9 +22,9 @@ def sample_source(metadata: Metadata) -> str | None:
         at_hand = Path(metadata.dataset.removeprefix(FOLDER_PREFIX)).is_dir()
     else:
         # A set that is not prepared would be downloaded: nobody asked for that here.
-        data_dir = os.environ.get(TFDS_VARIABLE)
+        data_dir = os.environ.get(TFDS_VARIABLE, "")
         name = metadata.dataset.replace(":", "/").split("/")[0]
-        at_hand = bool(data_dir) and bool(name) and (Path(data_dir) / name).is_dir()
+        at_hand = bool(data_dir and name) and Path(data_dir, name).is_dir()
     return metadata.dataset if at_hand else None
 
 

@@ -17,7 +17,7 @@ CLEAN, WORST = "clean", "worst_case"
 OURS, TWIN = "#0072B2", "#E69F00"
 EXITS = ("#0072B2", "#56B4E9", "#009E73", "#F0E442", "#E69F00", "#D55E00", "#CC79A7")
 # Published figures of others on these data at this ε: name, clean and attacked accuracy in percent, by what.
-PUBLISHED = {
+PUBLISHED: dict[tuple[str, float], list[tuple[str, float | None, float, str]]] = {
     ("mnist", 0.3): [
         ("TRADES, Zhang et al., ICML 2019 (one exit)", 99.48, 92.81, "AutoAttack"),
         ("PGD training, Madry et al., ICLR 2018 (one exit)", 98.53, 88.50, "AutoAttack"),

@@ -1,13 +1,15 @@
 """Checks of what users hand in: images, labels, thresholds."""
 
 from collections.abc import Sequence
+from numbers import Integral
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from rdi_keras.errors import InputError
 
 
-def check_images(images: np.ndarray, input_shape: Sequence[int] | None = None) -> np.ndarray:
+def check_images(images: ArrayLike, input_shape: Sequence[int] | None = None) -> np.ndarray:
     """Returns the images as a float32 array if a model can take them.
 
     Args:
@@ -44,11 +46,13 @@ def check_images(images: np.ndarray, input_shape: Sequence[int] | None = None) -
 
 def check_batch_size(batch_size: int) -> None:
     """Raises `InputError` if so many images cannot run at once."""
+    if not isinstance(batch_size, Integral) or isinstance(batch_size, bool):
+        raise InputError(f"batch_size must be a whole number. Received: {batch_size!r}")
     if batch_size < 1:
         raise InputError(f"batch_size must be at least 1. Received: {batch_size}")
 
 
-def check_labels(labels: np.ndarray, num_samples: int, num_classes: int) -> np.ndarray:
+def check_labels(labels: ArrayLike, num_samples: int, num_classes: int) -> np.ndarray:
     """Returns the labels as an int64 array `[num_samples]`.
 
     Raises:
@@ -68,13 +72,13 @@ def check_labels(labels: np.ndarray, num_samples: int, num_classes: int) -> np.n
     return labels.astype(np.int64)
 
 
-def check_thresholds(thresholds: np.ndarray, num_exits: int) -> np.ndarray:
+def check_thresholds(thresholds: ArrayLike, num_exits: int) -> np.ndarray:
     """Returns the thresholds as a float32 array `[num_exits - 1]`.
 
     Raises:
         InputError: if they are of another number, or one is not a number.
     """
-    values = np.asarray(thresholds, np.float32)
+    values = _numbers(thresholds, "Thresholds")
     if values.shape != (num_exits - 1,) or np.isnan(values).any():
         raise InputError(
             f"The model has {num_exits} exits and takes {num_exits - 1} thresholds in nats. Received: "
@@ -83,7 +87,7 @@ def check_thresholds(thresholds: np.ndarray, num_exits: int) -> np.ndarray:
     return values
 
 
-def check_sample_thresholds(thresholds: np.ndarray, num_samples: int, num_exits: int) -> np.ndarray:
+def check_sample_thresholds(thresholds: ArrayLike, num_samples: int, num_exits: int) -> np.ndarray:
     """Returns thresholds per sample, float32 `[num_samples, num_exits - 1]`.
 
     Args:
@@ -94,7 +98,7 @@ def check_sample_thresholds(thresholds: np.ndarray, num_samples: int, num_exits:
     Raises:
         InputError: if they are neither, or one is not a number.
     """
-    values = np.asarray(thresholds, np.float32)
+    values = _numbers(thresholds, "Thresholds")
     if values.ndim < 2:
         return np.tile(check_thresholds(values, num_exits), (num_samples, 1))
     if values.shape != (num_samples, num_exits - 1) or np.isnan(values).any():
@@ -105,16 +109,24 @@ def check_sample_thresholds(thresholds: np.ndarray, num_samples: int, num_exits:
     return values
 
 
-def check_budget(budget: float | np.ndarray, num_samples: int) -> np.ndarray:
+def check_budget(budget: ArrayLike, num_samples: int) -> np.ndarray:
     """Returns fractions of the backbone's multiply-accumulates, float32 `[num_samples]`.
 
     Raises:
         InputError: if it is neither one number nor one per image.
     """
-    values = np.asarray(budget, np.float32)
+    values = _numbers(budget, "A budget")
     if values.shape not in ((), (num_samples,)) or np.isnan(values).any():
         raise InputError(
             f"A budget is one fraction of the backbone's MACs, or {num_samples}, one per image. Received: "
             f"shape {values.shape}, values {values.ravel()[:5].tolist()}"
         )
     return np.array(np.broadcast_to(values, num_samples))
+
+
+def _numbers(values: ArrayLike, what: str) -> np.ndarray:
+    """As a float32 array; `InputError` if they are no numbers, or lists of several lengths."""
+    try:
+        return np.asarray(values, np.float32)
+    except (TypeError, ValueError, OverflowError):
+        raise InputError(f"{what} must be numbers. Received: {values!s:.80}") from None

@@ -1,6 +1,6 @@
 """From a trained network to the one that a deployment runs: fewer exits, thresholds by measured time."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,11 +15,13 @@ from rdi_keras.inference import (
     OperatingPoint,
     Views,
     cheapest,
-    judge,
+    operating_point,
     operating_points,
     threshold_points,
 )
 from rdi_keras.models import MultiExitModel
+
+__all__ = ["Deployment", "choose_deployment"]
 
 TRIES = 12
 # Choices of exits for which every exit gets a threshold of its own.
@@ -102,7 +104,7 @@ def choose_deployment(
         conditions = evaluation.run_suite(kept, kept.thresholds.numpy(), part, entries, seed=seed)
         return kept, float(conditions.outcomes[WORST_CASE].correct.mean())
 
-    def cost(exits: list[int], shares: np.ndarray) -> float:
+    def cost(exits: Sequence[int], shares: np.ndarray) -> float:
         return latency.with_exits(exits).of_batch(batch_size * shares) / batch_size
 
     def missed(point: OperatingPoint, last: OperatingPoint) -> float:
@@ -133,7 +135,7 @@ def choose_deployment(
             break
         attacked += attack(_of_all_exits(point, model.num_exits))
         points = judged()
-        here = judge(point.exits, np.asarray(point.thresholds, np.float32), clean, attacked, cost)
+        here = operating_point(point.exits, np.asarray(point.thresholds, np.float32), clean, attacked, cost)
         if here.worst_case < least:
             say(f"{_named(here)}: falls to an attack on it, worst case {here.worst_case:.3f}")
             continue
@@ -158,3 +160,7 @@ def _of_all_exits(point: OperatingPoint, num_exits: int) -> np.ndarray:
 def _named(point: OperatingPoint) -> str:
     levels = " / ".join(f"{each:.3g}" for each in point.thresholds)
     return f"exits {list(point.exits)} at {levels} nats, accuracy {point.accuracy:.3f}, {point.cost:.3g} ms"
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,5 +1,7 @@
 """The errors that users of the library are meant to see."""
 
+import signal as signals
+
 
 class InputError(ValueError):
     """A request that cannot be met as given.
@@ -30,7 +32,7 @@ class StoppedError(BaseException):
         kept: what remains, in words.
     """
 
-    def __init__(self, signal, kept: str = "finished work is kept"):
+    def __init__(self, signal: signals.Signals, kept: str = "finished work is kept"):
         super().__init__(f"stopped by {signal.name}; {kept}")
         self.signal, self.kept = signal, kept
 

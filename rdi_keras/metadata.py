@@ -6,10 +6,10 @@ import importlib.metadata
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rdi_keras.errors import InputError
-from rdi_keras.files import write_text
+from rdi_keras.files import read_json, write_text
 from rdi_keras.names import parse_epsilon
 
 if TYPE_CHECKING:  # Importing it for real loads TensorFlow.
@@ -18,6 +18,30 @@ if TYPE_CHECKING:  # Importing it for real loads TensorFlow.
     from rdi_keras.inference import BudgetTable
 
 FILE_NAME = "metadata.json"
+_NUMBERS = {"type": "array", "items": {"type": "number"}}
+_SCHEMA = {
+    "type": "object",
+    "properties": {
+        **{
+            name: {"type": "string"}
+            for name in ("dataset", "epsilon", "preset", "model_digest", "package_version")
+        },
+        "class_names": {"type": "array", "items": {"type": "string"}, "minItems": 1},
+        "input_shape": {
+            "type": "array",
+            "items": {"type": "integer", "minimum": 1},
+            "minItems": 3,
+            "maxItems": 3,
+        },
+        "thresholds": _NUMBERS,
+        "macs_per_exit": _NUMBERS | {"minItems": 1},
+        "macs_backbone": {"type": "number", "exclusiveMinimum": 0},
+        "budget_table": {
+            "type": ["object", "null"],
+            "properties": {"budgets": _NUMBERS, "thresholds": {"type": "array", "items": _NUMBERS}},
+        },
+    },
+}
 
 
 def package_version() -> str:
@@ -75,27 +99,43 @@ class Metadata:
         """The budget in pixel units."""
         return parse_epsilon(self.epsilon)
 
-    def write(self, folder: Path) -> None:
+    def write(self, folder: str | Path) -> None:
         """Writes `metadata.json` into the folder."""
-        write_text(folder / FILE_NAME, json.dumps(dataclasses.asdict(self), indent=2) + "\n")
+        write_text(Path(folder, FILE_NAME), json.dumps(dataclasses.asdict(self), indent=2) + "\n")
 
     @classmethod
-    def read(cls, folder: Path) -> "Metadata":
+    def read(cls, folder: str | Path) -> "Metadata":
         """Reads `metadata.json` of a folder.
 
         Raises:
             InputError: if it is not there or does not hold exactly these fields.
         """
-        path = folder / FILE_NAME
+        path = Path(folder, FILE_NAME)
         try:
-            metadata = cls(**json.loads(path.read_text()))
-            if metadata.budget_table is None:
+            metadata = cls(**_checked(read_json(path)))
+            table: Any = metadata.budget_table  # A dictionary, as JSON holds it.
+            if table is None:
                 return metadata
             from rdi_keras.inference import BudgetTable
 
-            return dataclasses.replace(metadata, budget_table=BudgetTable(**metadata.budget_table))
+            table = BudgetTable(**table)
+            sizes = {len(each) for each in table.thresholds}
+            if len(table.budgets) != len(table.thresholds) or sizes != {metadata.num_exits - 1}:
+                raise ValueError(
+                    "budget_table holds no list of thresholds, one per side exit, for every budget"
+                )
+            return dataclasses.replace(metadata, budget_table=table)
         except (OSError, ValueError, TypeError) as error:
             raise InputError(
                 f"Cannot read {str(path)!r}: {error}. Give a run folder (runs/<name>) or a version of "
                 "a SavedModel (saved_models/<name>/<version>)"
             ) from None
+
+
+def _checked(fields: Any) -> dict[str, Any]:
+    """Returns what `metadata.json` holds; `ValueError` if a field is not what its name says."""
+    import jsonschema
+
+    for error in jsonschema.Draft202012Validator(_SCHEMA).iter_errors(fields):
+        raise ValueError(f"{'/'.join(map(str, error.absolute_path))}: {error.message}"[:300])
+    return fields

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rdi_keras.errors import InputError
-from rdi_keras.files import write_text, written_aside
+from rdi_keras.files import ASIDE, read_json, write_text, written_aside
 from rdi_keras.metadata import FILE_NAME as METADATA_FILE
 from rdi_keras.metadata import Metadata, package_version, weights_digest
 from rdi_keras.presets import Config
@@ -71,7 +71,12 @@ def load_model(path: Path) -> "MultiExitModel":
     try:
         model = keras.models.load_model(path, compile=False)
     except Exception as error:  # What Keras raises for a damaged file is not documented.
-        raise InputError(f"Cannot load {str(path)!r}: {error}") from None
+        # Keras goes on to advise how to run the code all the same, and prints configurations whole.
+        reason = " ".join(str(error).partition(" If you trust ")[0].split())[:300]
+        raise InputError(
+            f"Cannot load {str(path)!r}: {reason}. A model's file may hold no code and name no classes but "
+            "Keras's and rdi_keras's. Train the run again, or get the file from where it came"
+        ) from None
     if not isinstance(model, MultiExitModel):
         raise InputError(f"{str(path)!r} holds a {type(model).__name__}, not a multi-exit model")
     return model
@@ -124,7 +129,7 @@ class RunFolder:
         """An existing, finished run.
 
         Raises:
-            InputError: if the folder is none.
+            InputError: if the folder is none, or holds links.
         """
         run = cls(Path(path))
         missing = [
@@ -137,6 +142,7 @@ class RunFolder:
                 f"{str(path)!r} is not a finished run folder: it lacks {', '.join(missing)}. Make one "
                 "with `make demo` or training/fit.py"
             )
+        run.check_no_links()
         return run
 
     @classmethod
@@ -156,6 +162,16 @@ class RunFolder:
             run._clear()
         make_folder(run.path)
         return run
+
+    def check_no_links(self) -> None:
+        """Raises `InputError` if the folder holds a link: what is written here could land elsewhere."""
+        for folder, below, names in os.walk(self.path):
+            for each in (Path(folder, name) for name in (*below, *names)):
+                if each.is_symlink():
+                    raise InputError(
+                        f"The run folder holds a link, {str(each)!r}, through which files elsewhere could "
+                        "be overwritten. Put what it leads to in its place"
+                    )
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -178,9 +194,10 @@ class RunFolder:
             os.close(handle)
 
     def _clear(self) -> None:
-        # An overwrite that was cut short leaves the count of looks alone.
+        # An overwrite that was cut short leaves the count of looks alone, a kill at the start half a file.
         contents = (
-            {each.name for each in self.path.iterdir()} - {TEST_EVALUATIONS_FILE}
+            {each.name for each in self.path.iterdir() if not each.name.startswith(ASIDE)}
+            - {TEST_EVALUATIONS_FILE}
             if self.path.is_dir()
             else None
         )
@@ -212,7 +229,7 @@ class RunFolder:
         save_model(model, self.path / MODEL_FILE)
         write_text(self.path / CALIBRATION_FILE, json.dumps(calibration, indent=2) + "\n")
         described = describe(
-            model, dataset.class_names, dataset.name, config.epsilon, config.preset, budget_table
+            model, dataset.class_names, dataset.name, str(config.epsilon), config.preset, budget_table
         )
         described.write(self.path)
 
@@ -239,7 +256,10 @@ class RunFolder:
         """
         path = self.path / CALIBRATION_FILE
         try:
-            return json.loads(path.read_text())
+            found = read_json(path)
+            if not isinstance(found, dict):
+                raise ValueError("it holds no fields")
+            return found
         except (OSError, ValueError) as error:
             raise InputError(f"Cannot read {str(path)!r}: {error}. Train the run again") from None
 

@@ -1,6 +1,9 @@
 """The page "Batch": many images at once."""
 
+from collections.abc import Iterable, Iterator, Sequence
+
 import streamlit as st
+from streamlit.runtime.uploaded_file_manager import UploadedFile
 
 from app import archive, batch, images, parts
 from app.decision import saving_text
@@ -38,7 +41,7 @@ invert = chosen.metadata.input_shape[-1] == 1 and st.toggle(
 )
 
 
-def files_of(uploads):
+def files_of(uploads: Iterable[UploadedFile]) -> Iterator[archive.Member]:
     """All files, those inside archives too, one at a time."""
     allowance = archive.Allowance()
     for upload in uploads:
@@ -52,12 +55,12 @@ def files_of(uploads):
             yield archive.Member(upload.name, upload.getvalue())
 
 
-def is_archive(upload) -> bool:
+def is_archive(upload: UploadedFile) -> bool:
     """Whether an upload holds others."""
     return upload.name.lower().endswith(".zip")
 
 
-def score(uploads) -> list[batch.Row]:
+def score(uploads: Sequence[UploadedFile]) -> list[batch.Row]:
     """All rows, with a bar; a click on Cancel, or on anything, ends it."""
     total = sum(archive.count(each) if is_archive(each) else 1 for each in uploads)
     place, done = st.empty(), 0

@@ -2,6 +2,7 @@
 
 import contextlib
 
+import numpy as np
 import streamlit as st
 
 from app import attack, attacking, decision, images, models, parts, picking, stages
@@ -36,13 +37,19 @@ def choose_other(chosen: parts.Chosen) -> parts.Chosen | None:
     return parts.Chosen(model, predictor, predictor, predictor.thresholds.tolist())
 
 
-def show(subject: parts.Chosen, image, attacked, label: int, settings: attack.Settings | None) -> None:
+def show(
+    subject: parts.Chosen,
+    image: np.ndarray,
+    attacked: np.ndarray | None,
+    label: int,
+    settings: attack.Settings | None,
+) -> None:
     """One model's column: its decision, and what the attack made of it."""
     st.subheader(plain(subject.model.name))
     before = subject.decide(image)
     st.write(f"**{plain(before.answer)}** at exit {before.exit}, {decision.saving_text(before.saving)}")
     st.html(stages.stages_html(before, images.data_address(image)))
-    if attacked is None:
+    if attacked is None or settings is None:
         return
     after = subject.decide(attacked)
     won = attack.succeeded(before, after, label, settings)
@@ -63,8 +70,8 @@ if picked is None:
 label = picking.true_label(picked, chosen.decide(picked.image), chosen.metadata)
 fewest = min((chosen, other), key=lambda each: each.predictor.num_exits)
 settings = attacking.choose_attack(fewest.predictor, label)
-subject = (chosen.model.digest, other.model.digest, picked.image.tobytes(), label, settings)
-subject += tuple(chosen.thresholds)
+digests = (chosen.model.digest, other.model.digest)
+subject = (*digests, picked.image.tobytes(), label, settings, tuple(chosen.thresholds))
 if st.button("Attack both", type="primary"):
     st.session_state.pop("compared", None)
     traces = attacking.run([chosen, other], settings, picked.image, label)

@@ -32,8 +32,8 @@ from rdi_keras.attacks.square import Square
 from rdi_keras.attacks.trace import AttackStoppedError, Trace, TracedAttack
 from rdi_keras.attacks.wrm import WRM
 
-# Solvers by the names that a saved model's configuration holds.
 SOLVERS: dict[str, type[Solver]] = {each.__name__: each for each in (PGD, NFGSM, APGD, Square, WRM)}
+"""Solvers by the names that a saved model's configuration holds."""
 
 __all__ = [
     "APGD",
@@ -83,3 +83,7 @@ __all__ = [
     "objective",
     "pgd",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -59,7 +59,7 @@ class APGD(GradientSolver):
     norm: str = "linf"
     settings = ("epsilon",)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         object.__setattr__(self, "epsilon", parse_radius(self.norm, self.epsilon))
         self._check_counts()
 
@@ -84,7 +84,15 @@ class APGD(GradientSolver):
             just_halved=per_sample > 0,
         )
 
-    def step(self, number, iterate, loss, gradient, images, memory):
+    def step(
+        self,
+        number: tf.Tensor,
+        iterate: tf.Tensor,
+        loss: tf.Tensor,
+        gradient: tf.Tensor,
+        images: tf.Tensor,
+        memory: _Memory,
+    ) -> tuple[tf.Tensor, _Memory]:
         better = loss > memory.best_loss
         memory = memory._replace(
             rises=memory.rises + tf.cast(loss > memory.previous_loss, tf.int32),

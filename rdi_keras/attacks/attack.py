@@ -1,15 +1,15 @@
 """An attack: any objective, climbed by any solver, on any network with exits."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import tensorflow as tf
 from numpy.typing import ArrayLike
 
 from rdi_keras.attacks.objectives import Objective, Part
-from rdi_keras.attacks.randomness import batch_draw, fold_in, sample_draw, sample_seeds
+from rdi_keras.attacks.randomness import Draw, batch_draw, fold_in, sample_draw, sample_seeds
 from rdi_keras.attacks.solvers import Solver, no_rank, rank_of
 from rdi_keras.checks import check_images, check_labels, check_thresholds
 from rdi_keras.errors import InputError
@@ -44,21 +44,20 @@ class Attack:
         keep: what of a run: `best`, or `last`, the last iterate, which takes fewer passes: for training.
             With one run, that of a single part without restarts, it is the result whatever it scores.
 
-    Example:
-
-    >>> attack = Attack(objective("exit_aware"), pgd("8/255", num_steps=20))
-    >>> adversarial = attack(model, images, labels, thresholds, seed=0)
+    Examples:
+        >>> attack = Attack(objective("exit_aware"), pgd("8/255", num_steps=20))
+        >>> adversarial = attack(model, images, labels, thresholds, seed=0)
     """
 
     objective: Objective
     solver: Solver
     keep: str = BEST
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.keep not in (BEST, LAST):
             raise InputError(f"An attack keeps {BEST!r} or {LAST!r}. Received: {self.keep!r}")
 
-    def __str__(self):
+    def __str__(self) -> str:
         return f"{self.objective} {self.solver}"
 
     def runs(self, network: ExitNetwork) -> list[tuple[Part, int]]:
@@ -115,18 +114,34 @@ class Attack:
             best_rank = tf.where(better, rank, best_rank)
         return best
 
-    def climb(self, network, part, solver, images, labels, aim, draw, policy) -> tf.Tensor:
+    def climb(
+        self,
+        network: ExitNetwork,
+        part: Part,
+        solver: Solver,
+        images: tf.Tensor,
+        labels: tf.Tensor,
+        aim: tf.Tensor,
+        draw: Draw,
+        policy: EntropyPolicy | None,
+    ) -> tf.Tensor:
         """One run of the solver for one part; arguments as for `perturb`."""
         depth = part.depth(network.num_exits)
 
-        def value(iterate):
+        def value(iterate: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             logits = network.logits(iterate, depth)
             reached = self.objective.reached(logits, labels, policy, network.num_exits)
             return part.loss(logits, aim, policy), reached
 
         return (solver.last if self.keep == LAST else solver.run)(value, images, draw)
 
-    def rank(self, network, logits, labels, policy) -> tf.Tensor:
+    def rank(
+        self,
+        network: ExitNetwork,
+        logits: list[tf.Tensor],
+        labels: tf.Tensor,
+        policy: EntropyPolicy | None,
+    ) -> tf.Tensor:
         """What candidates are compared by, from all exits' logits: float64 `[B]`."""
         reached = self.objective.reached(logits, labels, policy, network.num_exits)
         return rank_of(self.objective.score(logits, labels, policy), reached)
@@ -156,8 +171,9 @@ class CompiledAttack:
             in ε, or in PGD's steps, alone then compile once.
 
     Attributes:
-        forward, backward: passes through the network so far, summed over samples; a pass that ends at an
-            early exit counts as one.
+        forward: passes through the network so far, summed over samples; a pass that ends at an early exit
+            counts as one.
+        backward: the same of backward passes.
     """
 
     def __init__(self, attack: Attack, network: ExitNetwork, loops: dict | None = None):
@@ -242,17 +258,21 @@ class CompiledAttack:
         self.forward += num_samples * (forward + 1)  # One more, to judge the result.
         self.backward += num_samples * backward
 
-    def _judge(self, images, labels, thresholds=None):
+    def _judge(
+        self, images: tf.Tensor, labels: tf.Tensor, thresholds: tf.Tensor | None = None
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         policy = None if thresholds is None else EntropyPolicy(thresholds)
         logits = self.network.logits(images)
         rank = self.attack.rank(self.network, logits, labels, policy)
         reached = self.attack.objective.reached(logits, labels, policy, self.network.num_exits)
         return tf.stack(logits, axis=1), rank, reached
 
-    def _climb_of(self, part: Part):
+    def _climb_of(self, part: Part) -> Callable[..., tuple]:
         solver = self.attack.solver
 
-        def climb(images, labels, aim, seeds, *known):
+        def climb(
+            images: tf.Tensor, labels: tf.Tensor, aim: tf.Tensor, seeds: tf.Tensor, *known: tf.Tensor
+        ) -> tuple:
             settings, thresholds = known[: len(solver.settings)], known[len(solver.settings) :]
             policy = EntropyPolicy(*thresholds) if thresholds else None
             tuned, draw = solver.with_settings(settings), sample_draw(seeds)
@@ -261,7 +281,13 @@ class CompiledAttack:
 
         return climb
 
-    def _call(self, function, key, per_sample: list[np.ndarray], known: list[np.ndarray]) -> list[np.ndarray]:
+    def _call(
+        self,
+        function: Callable[..., tuple],
+        key: tuple,
+        per_sample: list[np.ndarray],
+        known: list[np.ndarray],
+    ) -> list[Any]:
         """Runs a function that was compiled, at its first use, for batches of any size."""
         shapes = [(each.shape[1:], each.dtype) for each in per_sample] + [each.shape for each in known]
         key = (self.attack.objective, *key, *shapes)

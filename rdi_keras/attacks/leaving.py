@@ -5,11 +5,12 @@ stopped by it. So there are also a smooth mixture over the exits, and every exit
 """
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import tensorflow as tf
 
 from rdi_keras.attacks.losses import LOSSES, cross_entropy, margin, target_margin
-from rdi_keras.attacks.objectives import Objective, Part, checked_exit, wrong_class
+from rdi_keras.attacks.objectives import Objective, Part, checked_exit, known, wrong_class
 from rdi_keras.attacks.randomness import Draw
 from rdi_keras.inference.policy import EntropyPolicy, entropy
 
@@ -40,12 +41,12 @@ class ExitAware(Part):
 
     def loss(self, logits: list[tf.Tensor], aim: tf.Tensor, policy: EntropyPolicy | None) -> tf.Tensor:
         losses = tf.stack([LOSSES[self.loss_name](each, aim) for each in logits], axis=1)
-        return tf.gather(losses, policy.exit_of(logits) - 1, axis=1, batch_dims=1)
+        return tf.gather(losses, known(policy).exit_of(logits) - 1, axis=1, batch_dims=1)
 
     def score(self, logits: list[tf.Tensor], labels: tf.Tensor, policy: EntropyPolicy | None) -> tf.Tensor:
         return self.loss(logits, labels, policy)
 
-    def __str__(self):
+    def __str__(self) -> str:
         return "exit_aware" if self.loss_name == "ce" else f"exit_aware_{self.loss_name}"
 
 
@@ -60,14 +61,14 @@ class SoftExit(Part):
     needs_policy = True
 
     def loss(self, logits: list[tf.Tensor], aim: tf.Tensor, policy: EntropyPolicy | None) -> tf.Tensor:
-        inside, total = 1.0, 0.0
+        thresholds, inside, total = known(policy).thresholds, 1.0, 0.0
         for number, each in enumerate(logits[:-1]):
-            leaves = tf.sigmoid(log_room(each, policy.thresholds[..., number]))
+            leaves = tf.sigmoid(log_room(each, thresholds[..., number]))
             total += inside * leaves * cross_entropy(each, aim)
             inside *= 1 - leaves
         return total + inside * cross_entropy(logits[-1], aim)
 
-    def __str__(self):
+    def __str__(self) -> str:
         return "soft_exit"
 
 
@@ -87,25 +88,24 @@ class ForcedAt(Part):
     targeted: bool = field(init=False)
     needs_policy = True
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         object.__setattr__(self, "targeted", self.rank is not None)
 
     def depth(self, num_exits: int) -> int:
         return checked_exit(self.exit_number, num_exits)
 
     def aim(self, logits: list[tf.Tensor], labels: tf.Tensor, draw: Draw) -> tf.Tensor:
-        return wrong_class(logits[-1], labels, self.rank) if self.targeted else labels
+        return labels if self.rank is None else wrong_class(logits[-1], labels, self.rank)
 
     def loss(self, logits: list[tf.Tensor], aim: tf.Tensor, policy: EntropyPolicy | None) -> tf.Tensor:
         wrong = target_margin(logits[-1], aim) if self.targeted else margin(logits[-1], aim)
-        conditions = [wrong]
-        num_side_exits = policy.thresholds.shape[-1]
-        for number, each in enumerate(logits[:num_side_exits]):
-            room = log_room(each, policy.thresholds[..., number])
+        conditions, thresholds = [wrong], known(policy).thresholds
+        for number, each in enumerate(logits[: thresholds.shape[-1]]):
+            room = log_room(each, thresholds[..., number])
             conditions.append(room if number == self.exit_number - 1 else -room)
         return tf.add_n([tf.minimum(each, ENOUGH) for each in conditions])
 
-    def __str__(self):
+    def __str__(self) -> str:
         return f"forced_at({self.exit_number}{f', {self.rank}' if self.targeted else ''})"
 
 
@@ -130,7 +130,7 @@ class TargetedAt(Part):
     def loss(self, logits: list[tf.Tensor], aim: tf.Tensor, policy: EntropyPolicy | None) -> tf.Tensor:
         return -cross_entropy(logits[-1], aim)
 
-    def __str__(self):
+    def __str__(self) -> str:
         return f"targeted_at({self.exit_number}, {self.rank})"
 
 
@@ -143,7 +143,7 @@ class ForcedExit(Objective):
     def parts(self, num_exits: int, num_classes: int) -> list[Part]:
         return [ForcedAt(number) for number in range(1, num_exits + 1)]
 
-    def __str__(self):
+    def __str__(self) -> str:
         return "forced_exit"
 
 
@@ -158,12 +158,14 @@ class EveryTarget(Objective):
 
     num_targets: int | None = None
     MAX_TARGETS = 9
+    name: ClassVar[str]
+    part: ClassVar[type[TargetedAt] | type[ForcedAt]]
 
     def parts(self, num_exits: int, num_classes: int) -> list[Part]:
         count = min(self.num_targets or self.MAX_TARGETS, num_classes - 1)
         return [self.part(number, rank) for rank in range(count) for number in range(1, num_exits + 1)]
 
-    def __str__(self):
+    def __str__(self) -> str:
         return f"{self.name}({self.num_targets})" if self.num_targets else self.name
 
 

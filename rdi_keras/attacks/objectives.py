@@ -39,7 +39,11 @@ def fooled(logits: list[tf.Tensor], labels: tf.Tensor, policy: EntropyPolicy | N
 class Objective(ABC):
     """One or several losses that are maximised in turn, when that has done, and how results are ranked."""
 
-    needs_policy = False
+    @property
+    def needs_policy(self) -> bool:
+        """Whether the loss is made of where samples leave."""
+        return False
+
     # Whether the clean image may be the result, where nothing scores higher.
     clean_is_candidate = True
 
@@ -103,7 +107,7 @@ class Single(Part):
     def score(self, logits: list[tf.Tensor], labels: tf.Tensor, policy: EntropyPolicy | None) -> tf.Tensor:
         return cross_entropy(logits[(self.exit_number or len(logits)) - 1], labels)
 
-    def __str__(self):
+    def __str__(self) -> str:
         return f"single({self.exit_number})" if self.exit_number else "main"
 
 
@@ -114,7 +118,7 @@ class Average(Part):
     def loss(self, logits: list[tf.Tensor], aim: tf.Tensor, policy: EntropyPolicy | None) -> tf.Tensor:
         return mean_cross_entropy(logits, aim)
 
-    def __str__(self):
+    def __str__(self) -> str:
         return "average"
 
 
@@ -125,7 +129,7 @@ class MaxAverage(Objective):
     def parts(self, num_exits: int, num_classes: int) -> list[Part]:
         return [Single(number) for number in range(1, num_exits + 1)]
 
-    def __str__(self):
+    def __str__(self) -> str:
         return "max_average"
 
 
@@ -139,7 +143,7 @@ class Ensemble(Part):
         log_mean = tf.reduce_logsumexp(log_probabilities, axis=0)
         return cross_entropy(log_mean, aim)
 
-    def __str__(self):
+    def __str__(self) -> str:
         return "ensemble"
 
 
@@ -155,7 +159,7 @@ class RandomExit(Part):
         losses = tf.stack([cross_entropy(each, aim[:, 0]) for each in logits], axis=1)
         return tf.gather(losses, aim[:, 1], axis=1, batch_dims=1)
 
-    def __str__(self):
+    def __str__(self) -> str:
         return "random_exit"
 
 
@@ -184,7 +188,7 @@ class Targeted(Part):
     def loss(self, logits: list[tf.Tensor], aim: tf.Tensor, policy: EntropyPolicy | None) -> tf.Tensor:
         return -mean_cross_entropy(logits, aim)
 
-    def __str__(self):
+    def __str__(self) -> str:
         return "targeted" if self.target is None else f"targeted({self.target})"
 
 
@@ -204,7 +208,7 @@ class Divergence(Part):
     def loss(self, logits: list[tf.Tensor], aim: tf.Tensor, policy: EntropyPolicy | None) -> tf.Tensor:
         return tf.reduce_mean(divergence(aim, tf.stack(logits, axis=1)), axis=1)
 
-    def __str__(self):
+    def __str__(self) -> str:
         return "divergence"
 
 
@@ -213,6 +217,19 @@ def wrong_class(logits: tf.Tensor, labels: tf.Tensor, rank: int) -> tf.Tensor:
     is_label = tf.one_hot(labels, logits.shape[-1], on_value=True, off_value=False)
     order = tf.argsort(tf.where(is_label, logits.dtype.min, logits), direction="DESCENDING")
     return tf.cast(order[:, rank], labels.dtype)
+
+
+def known(policy: EntropyPolicy | None) -> EntropyPolicy:
+    """The policy, which an objective needs.
+
+    Raises:
+        InputError: if there is none.
+    """
+    if policy is None:
+        raise InputError(
+            "The attack's objective needs the thresholds, which say where a sample leaves. Received: none"
+        )
+    return policy
 
 
 def checked_exit(number: int, num_exits: int) -> int:

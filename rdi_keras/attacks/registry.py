@@ -37,6 +37,7 @@ OBJECTIVES = {
         Slowdown(keep_label=True),
     )
 }
+"""Objectives by the names that `objective` takes, those with a number left out."""
 # Those that take a number, and what it is.
 WITH_NUMBER = {
     "single": (Single, "exit"),

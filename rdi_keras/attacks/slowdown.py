@@ -49,7 +49,7 @@ class Slowdown(Objective):
             score -= len(logits) * tf.cast(fooled(logits, labels, policy), tf.float32)
         return score
 
-    def __str__(self):
+    def __str__(self) -> str:
         return "slowdown_keeping_label" if self.keep_label else "slowdown"
 
 
@@ -65,7 +65,7 @@ class Uniform(Part):
         late = tf.add_n(per_exit) / len(per_exit)
         return late - cross_entropy(logits[-1], aim) if self.keep_label else late
 
-    def __str__(self):
+    def __str__(self) -> str:
         return "uniform"
 
 
@@ -85,7 +85,7 @@ class Unsure(Part):
         late = tf.add_n([tf.minimum(-room, ENOUGH) for room in rooms])
         return late - cross_entropy(logits[-1], aim) if self.keep_label else late
 
-    def __str__(self):
+    def __str__(self) -> str:
         return "unsure"
 
 
@@ -119,7 +119,7 @@ class WithSlowdown(Objective):
     def score(self, logits: list[tf.Tensor], labels: tf.Tensor, policy: EntropyPolicy | None) -> tf.Tensor:
         return self.objective.score(logits, labels, policy)
 
-    def __str__(self):
+    def __str__(self) -> str:
         return f"{self.objective}+slowdown({self.weight!r})"
 
 

@@ -4,8 +4,8 @@ import copy
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
-from typing import Any, Self
+from dataclasses import Field, dataclass, fields
+from typing import Any, ClassVar, Self
 
 import tensorflow as tf
 
@@ -14,8 +14,8 @@ from rdi_keras.attacks.randomness import Draw
 from rdi_keras.errors import InputError
 from rdi_keras.names import parse_epsilon, parse_length
 
-# The way through the ball that all steps together could go, in units of epsilon.
 REACH = 2.5
+"""The way through the ball that all steps together could go, in units of ε: default of `pgd`."""
 # Maps images to `(loss [B], reached [B])`: what is climbed, and whether the attack's goal is reached.
 Value = Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
 
@@ -27,15 +27,21 @@ class Solver(ABC):
         num_steps: steps of a run.
         restarts: how often to start anew; per sample the best result is kept.
         norm: of the ball: `linf`, `l2`, or another word where there is none.
-        ball: where candidates may lie; `None` for all of [0, 1].
+        epsilon: radius of the ball, in pixel units; where there is none, what the solver says.
     """
 
     num_steps: int
     restarts: int
     norm: str
-    ball: Ball | None
+    epsilon: float
+    __dataclass_fields__: ClassVar[dict[str, Field]]  # Every solver is a dataclass.
     # Numbers that one compiled loop can take any value of.
     settings: tuple[str, ...] = ()
+
+    @property
+    def ball(self) -> Ball | None:
+        """Where candidates may lie; `None` for all of [0, 1]."""
+        return None
 
     @property
     def loop(self) -> tuple:
@@ -77,7 +83,9 @@ class Solver(ABC):
         """The points of a run, `[K + 1, B, H, W, C]`; where they are not told, the images and the result.
 
         Args:
-            value, images, draw: as for `run`.
+            value: as for `run`.
+            images: likewise.
+            draw: likewise.
             on_step: called before every step that is told, inside the graph.
         """
         return tf.stack([images, self.run(value, images, draw)])
@@ -123,7 +131,9 @@ class GradientSolver(Solver):
         """The next iterate and memory, from step number (from 0), iterate, its loss and gradient."""
 
     def run(self, value: Value, images: tf.Tensor, draw: Draw) -> tf.Tensor:
-        def keep_better(kept, iterate, loss, reached):
+        def keep_better(
+            kept: tuple, iterate: tf.Tensor, loss: tf.Tensor, reached: tf.Tensor
+        ) -> tuple[tf.Tensor, tf.Tensor]:
             best, best_rank = kept
             rank = rank_of(self.worth(loss, iterate, images), reached)
             better = rank > best_rank
@@ -140,7 +150,9 @@ class GradientSolver(Solver):
     def trace(
         self, value: Value, images: tf.Tensor, draw: Draw, on_step: Callable[[], None] = lambda: None
     ) -> tf.Tensor:
-        def record(points, iterate, loss, reached):
+        def record(
+            points: tf.TensorArray, iterate: tf.Tensor, loss: tf.Tensor, reached: tf.Tensor
+        ) -> tf.TensorArray:
             on_step()
             return points.write(points.size(), iterate)
 
@@ -151,7 +163,7 @@ class GradientSolver(Solver):
     def _walk(self, value: Value, images: tf.Tensor, draw: Draw, kept: Any, keep: Callable) -> tuple:
         """The last iterate, and what `keep(kept, iterate, loss, reached)` made of those before it."""
 
-        def body(number, iterate, memory, kept):
+        def body(number: tf.Tensor, iterate: tf.Tensor, memory: Any, kept: Any) -> tuple:
             with tf.GradientTape(watch_accessed_variables=False) as tape:
                 tape.watch(iterate)
                 loss, reached = value(iterate)
@@ -200,7 +212,7 @@ class PGD(GradientSolver):
     momentum: float = 0.0
     settings = ("epsilon", "num_steps", "step_size")
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         object.__setattr__(self, "epsilon", parse_radius(self.norm, self.epsilon))
         object.__setattr__(self, "step_size", parse_length(self.step_size, "step_size"))
         if self.momentum < 0:
@@ -217,7 +229,15 @@ class PGD(GradientSolver):
     def memory(self, first: tf.Tensor) -> tf.Tensor | tuple:
         return tf.zeros_like(first) if self.momentum else ()
 
-    def step(self, number, iterate, loss, gradient, images, memory):
+    def step(
+        self,
+        number: tf.Tensor,
+        iterate: tf.Tensor,
+        loss: tf.Tensor,
+        gradient: tf.Tensor,
+        images: tf.Tensor,
+        memory: Any,
+    ) -> tuple[tf.Tensor, Any]:
         if self.momentum:
             size = tf.reduce_mean(tf.abs(gradient), axis=(1, 2, 3), keepdims=True)
             memory = self.momentum * memory + tf.math.divide_no_nan(gradient, size)
@@ -233,7 +253,8 @@ def pgd(epsilon: float | str, num_steps: int, restarts: int = 1, norm: str = "li
 
 def fgsm(epsilon: float | str) -> PGD:
     """One full step from the image itself. Source: Goodfellow et al., ICLR 2015."""
-    return PGD(epsilon, num_steps=1, step_size=parse_epsilon(epsilon), random_start=False)
+    radius = parse_epsilon(epsilon)
+    return PGD(radius, num_steps=1, step_size=radius, random_start=False)
 
 
 def mi_fgsm(epsilon: float | str, num_steps: int = 10) -> PGD:
@@ -255,16 +276,24 @@ class NFGSM(GradientSolver):
 
     epsilon: float
     noise: float = 2.0
-    num_steps, restarts, norm, ball = 1, 1, "none", None
+    num_steps, restarts, norm = 1, 1, "none"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         object.__setattr__(self, "epsilon", parse_epsilon(self.epsilon))
 
     def start(self, images: tf.Tensor, draw: Draw) -> tf.Tensor:
         noise = 2 * draw(images.shape[1:], 0) - 1
         return tf.clip_by_value(images + self.noise * self.epsilon * noise, 0.0, 1.0)
 
-    def step(self, number, iterate, loss, gradient, images, memory):
+    def step(
+        self,
+        number: tf.Tensor,
+        iterate: tf.Tensor,
+        loss: tf.Tensor,
+        gradient: tf.Tensor,
+        images: tf.Tensor,
+        memory: Any,
+    ) -> tuple[tf.Tensor, Any]:
         return tf.clip_by_value(iterate + self.epsilon * tf.sign(gradient), 0.0, 1.0), memory
 
 

@@ -37,7 +37,7 @@ class Square(Solver):
     norm = "linf"
     settings = ("epsilon",)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         object.__setattr__(self, "epsilon", Linf.parse(self.epsilon))
         self._check_counts()
 
@@ -59,7 +59,7 @@ class Square(Solver):
         squares = draw([self.num_steps, 2 + channels], SQUARES)
         rows, columns = tf.range(height)[None, :, None, None], tf.range(width)[None, None, :, None]
 
-        def body(number, best, best_rank):
+        def body(number: tf.Tensor, best: tf.Tensor, best_rank: tf.Tensor) -> tuple:
             on_step()
             size, chosen = sizes[number], squares[:, number]
             room = tf.cast([height - size + 1, width - size + 1], tf.float32)

@@ -50,7 +50,7 @@ class AttackStoppedError(Exception):
 class _Control:
     """What a compiled loop looks at, and counts in, at every step."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.steps = tf.Variable(0, trainable=False, dtype=tf.int64)
         self.stopped = tf.Variable(False, trainable=False)
 
@@ -109,7 +109,8 @@ class TracedAttack(CompiledAttack):
         known = [*self._settings(), check_thresholds(thresholds, self.network.num_exits)]
         clean, clean_rank, reached = self._call(self._judge, (), [image, labels], known[-1:])
         runs = self.attack.runs(self.network)
-        best_rank, kept, number = -np.inf, None, 0
+        best_rank, number = -np.inf, 0
+        kept: tuple[Part, np.ndarray, np.ndarray, int] | None = None
         on_run(0, len(runs))
         while number < len(runs) and not reached[0]:
             if self._control.stopped:
@@ -126,9 +127,9 @@ class TracedAttack(CompiledAttack):
                 if not self._control.stopped:
                     raise
                 raise AttackStoppedError from None
-            *way, best, rank, reached = found
+            iterates, logits, best, rank, reached = found
             if rank[0] > best_rank:
-                best_rank, kept = rank[0], (part, *way, int(best))
+                best_rank, kept = rank[0], (part, iterates, logits, int(best))
             number += 1
             self._count(1)
             on_run(number, len(runs))
@@ -140,15 +141,17 @@ class TracedAttack(CompiledAttack):
         result, chosen = (iterates[best], best) if stronger else (image[0], None)
         return Trace(result, iterates, logits, chosen, str(part), number, len(runs), bool(reached[0]), told)
 
-    def _trace_of(self, part: Part):
+    def _trace_of(self, part: Part) -> Callable[..., tuple]:
         objective, network = self.attack.objective, self.network
         depth, control = part.depth(network.num_exits), self._control
 
-        def trace(images, labels, aim, seeds, *known):
+        def trace(
+            images: tf.Tensor, labels: tf.Tensor, aim: tf.Tensor, seeds: tf.Tensor, *known: tf.Tensor
+        ) -> tuple:
             *settings, thresholds = known
             policy, solver = EntropyPolicy(thresholds), self.attack.solver.with_settings(settings)
 
-            def value(iterates):
+            def value(iterates: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
                 many = tf.shape(iterates)[0]
                 logits = network.logits(iterates, depth)
                 reached = objective.reached(logits, tf.repeat(labels, many), policy, network.num_exits)

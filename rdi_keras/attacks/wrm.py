@@ -1,6 +1,7 @@
 """WRM: an attack that pays for distance instead of keeping to a ball."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import tensorflow as tf
 
@@ -25,17 +26,24 @@ class WRM(GradientSolver):
     num_steps: int
     restarts = 1
     norm = "penalty"
-    ball = None
     settings = ("epsilon", "num_steps")
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         object.__setattr__(self, "epsilon", parse_length(self.epsilon))
         self._check_counts()
 
     def start(self, images: tf.Tensor, draw: Draw) -> tf.Tensor:
         return images
 
-    def step(self, number, iterate, loss, gradient, images, memory):
+    def step(
+        self,
+        number: tf.Tensor,
+        iterate: tf.Tensor,
+        loss: tf.Tensor,
+        gradient: tf.Tensor,
+        images: tf.Tensor,
+        memory: Any,
+    ) -> tuple[tf.Tensor, Any]:
         step_size = tf.math.rsqrt(tf.cast(number, tf.float32) + 2)
         uphill = self.epsilon * gradient - (iterate - images)
         return tf.clip_by_value(iterate + step_size * uphill, 0.0, 1.0), memory

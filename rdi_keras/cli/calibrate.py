@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rdi_keras.cli.options import command, dump_config, load_config, parse
+from rdi_keras.cli.options import command, dump_config, parse, read_config
 from rdi_keras.runs import RunFolder
 
 DESCRIPTION = (
@@ -55,9 +55,9 @@ def calibrate_run(run: RunFolder, named: dict[str, Any], data_dir: str | Path | 
     prepare_devices()
     console = Console()
     with run.locked():
-        config = load_config((run.path / CONFIG_FILE).read_text())
+        config = read_config(run.path / CONFIG_FILE)
         config.calibration = dataclasses.replace(config.calibration, **named)
-        config.data.data_dir = data_dir or config.data.data_dir
+        config.data.data_dir = str(data_dir) if data_dir else config.data.data_dir
         dataset, model = load_data(config), run.load_model()
         facts, budgets = calibrate_finally(model, config, dataset.calibration, console.print)
         seconds = run.read_calibration().get("training_seconds")

@@ -1,10 +1,11 @@
 """`training/deploy.py RUN --out RUN`: keeps the exits that pay on this machine, and sets their thresholds."""
 
+import argparse
 import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from rdi_keras.cli.options import command, dump_config, load_config, parse
+from rdi_keras.cli.options import command, dump_config, parse, read_config
 from rdi_keras.errors import InputError
 from rdi_keras.runs import RunFolder
 
@@ -40,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     deploy(parse(parser, argv))
 
 
-def deploy(arguments) -> RunFolder:
+def deploy(arguments: argparse.Namespace) -> RunFolder:
     """Chooses and writes; `arguments` as `main` parses them.
 
     Raises:
@@ -68,7 +69,7 @@ def deploy(arguments) -> RunFolder:
         raise InputError(f"--out must be another folder than the run's. Received: {arguments.out!r} for both")
     if RunFolder(out).is_finished and not arguments.overwrite:
         raise InputError(f"{arguments.out!r} holds a finished run. Name another, or say --overwrite true")
-    config = load_config((source.path / CONFIG_FILE).read_text())
+    config = read_config(source.path / CONFIG_FILE)
     config.data.data_dir = arguments.data_dir or config.data.data_dir
     epsilon = parse_epsilon(config.epsilon)
     evaluation.suite(arguments.suite, epsilon)
@@ -94,7 +95,7 @@ def deploy(arguments) -> RunFolder:
     config.name, config.runs_dir, config.overwrite = out.name, str(out.parent), arguments.overwrite
     run = RunFolder.create(out, arguments.overwrite)
     exits = list(chosen.point.exits)
-    note = f"# Exits {exits} of {source.path.name}; what is said of the network below is said of that run.\n"
+    note = f"# Exits {exits} of {source.path.name!r}; what is said of the network is said of that run.\n"
     (run.path / CONFIG_FILE).write_text(note + dump_config(config))
     for name in (ENVIRONMENT_FILE, TWIN_FILE):
         if (source.path / name).exists():

@@ -1,18 +1,23 @@
 """`training/evaluate.py RUN`: measures a run's model and its twin, and writes the report."""
 
+import contextlib
+import dataclasses
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from rdi_keras.cli.options import command, load_config, parse
+from rdi_keras.cli.options import command, parse, read_config
 from rdi_keras.errors import InputError
-from rdi_keras.presets import Config
+from rdi_keras.presets import Config, EvaluationConfig
 from rdi_keras.runs import RunFolder
 
 if TYPE_CHECKING:  # Importing it for real loads TensorFlow.
+    from rich.status import Status
+
     from rdi_keras.data import Dataset
+    from rdi_keras.models import MultiExitModel
 
 DESCRIPTION = (
     "Measure a trained run on the test part: report.json, report.md, figures, a table. Interrupted, the same "
@@ -43,21 +48,42 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--opinion_samples", type=int | None, help="samples that those are run on")
     parser.add_argument("--data_dir", type=str | None, help="folder of prepared TFDS sets")
-    arguments = parse(parser, argv)
+    given = {name: value for name, value in vars(parse(parser, argv)).items() if value is not None}
+    evaluate(given.pop("run"), **given)
+
+
+def evaluate(path: str | Path, **changes: Any) -> dict:
+    """Attacks a run's model and twin; prints the report and, for the test part, writes it.
+
+    Args:
+        path: of the run folder.
+        **changes: what is to be other than in the run's configuration: fields of `EvaluationConfig`, such as
+            `suite="full"`, `epsilon`, and `data_dir`.
+
+    Returns:
+        The report.
+
+    Raises:
+        InputError: if there is no finished run or no such field, the data cannot be had, or a value is not
+            allowed.
+    """
+    allowed = ("epsilon", "data_dir", *EvaluationConfig.__annotations__)
+    if unknown := sorted(set(changes) - set(allowed)):
+        raise InputError(f"An evaluation has no setting {unknown[0]!r}. Allowed: {', '.join(allowed)}")
 
     from rdi_keras.cli.machine import prepare_devices
     from rdi_keras.runs import CONFIG_FILE
     from rdi_keras.training import load_data
 
     prepare_devices()
-
-    run = RunFolder.open(arguments.run)
-    config = load_config((run.path / CONFIG_FILE).read_text())
-    for name, value in vars(arguments).items():
-        target = {"epsilon": config, "data_dir": config.data}.get(name, config.evaluation)
-        if value is not None and name != "run":
-            setattr(target, name, value)
-    evaluate_run(run, config, load_data(config))
+    run = RunFolder.open(path)
+    config = read_config(run.path / CONFIG_FILE)
+    if isinstance(opinions := changes.get("second_opinions"), str):
+        changes["second_opinions"] = [opinions]
+    config.epsilon = str(changes.pop("epsilon", config.epsilon))
+    config.data.data_dir = changes.pop("data_dir", config.data.data_dir)
+    config.evaluation = dataclasses.replace(config.evaluation, **changes)
+    return evaluate_run(run, config, load_data(config))
 
 
 def evaluate_run(run: RunFolder, config: Config, dataset: "Dataset") -> dict:
@@ -77,7 +103,6 @@ def evaluate_run(run: RunFolder, config: Config, dataset: "Dataset") -> dict:
     Raises:
         InputError: if part, suite or second opinions are unknown, or model and data do not fit each other.
     """
-    import dataclasses
     import hashlib
 
     import tensorflow as tf
@@ -85,13 +110,13 @@ def evaluate_run(run: RunFolder, config: Config, dataset: "Dataset") -> dict:
 
     from rdi_keras import evaluation
     from rdi_keras.evaluation import second_opinions
-    from rdi_keras.inference import cost_table
+    from rdi_keras.inference import CostTable, cost_table
     from rdi_keras.metadata import Metadata, package_version, weights_digest
     from rdi_keras.names import parse_epsilon
     from rdi_keras.runs import TWIN_FILE, load_model
     from rdi_keras.serving.latency import measure_latency
 
-    metadata = dataclasses.replace(Metadata.read(run.path), epsilon=config.epsilon)
+    metadata = dataclasses.replace(Metadata.read(run.path), epsilon=str(config.epsilon))
     wanted, epsilon = config.evaluation, parse_epsilon(config.epsilon)
     suite = evaluation.suite(wanted.suite, epsilon)
     opinions = list(second_opinions.OPINIONS) if ALL in wanted.second_opinions else wanted.second_opinions
@@ -125,7 +150,8 @@ def evaluate_run(run: RunFolder, config: Config, dataset: "Dataset") -> dict:
     if wanted.part == "test" and not len(shelves["model"]):
         run.count_test_evaluation(metadata.model_digest, wanted.suite)
 
-    measured, loops = {}, {}
+    measured: dict[str, tuple[evaluation.Conditions, CostTable]] = {}
+    loops: dict[str, dict] = {}
     for title, network in networks.items():
         with _progress(title, len(samples), [entry.name for entry in suite]) as on_batch:
             conditions = evaluation.run_suite(
@@ -232,7 +258,7 @@ def is_evaluated(run: RunFolder, config: Config, dataset: "Dataset") -> bool:
     return found == [wanted.suite, number, config.seed, config.epsilon]
 
 
-def _check_fits(model, dataset) -> None:
+def _check_fits(model: "MultiExitModel", dataset: "Dataset") -> None:
     if model.input_shape[1:] != dataset.input_shape or model.num_classes != dataset.num_classes:
         raise InputError(
             f"The model takes images of shape {model.input_shape[1:]} and knows {model.num_classes} "
@@ -240,51 +266,40 @@ def _check_fits(model, dataset) -> None:
         )
 
 
-def _progress(title: str, num_samples: int, attacks: list[str]):
+@contextlib.contextmanager
+def _progress(title: str, num_samples: int, attacks: list[str]) -> Iterator[Callable[[str, int], None]]:
     """A context that shows a bar, and gives the function that moves it on after a batch."""
-    import contextlib
-
     from rich.progress import Progress
 
     conditions = ["clean", *attacks]
+    with Progress(transient=True) as progress:
+        task = progress.add_task(title, total=len(conditions) * num_samples)
+        done = dict.fromkeys(conditions, 0)
 
-    @contextlib.contextmanager
-    def shown():
-        with Progress(transient=True) as progress:
-            task = progress.add_task(title, total=len(conditions) * num_samples)
-            done = dict.fromkeys(conditions, 0)
+        def on_batch(condition: str, size: int) -> None:
+            done[condition] += size
+            # Attacks before this one are over, however few samples they were run on.
+            completed = conditions.index(condition) * num_samples + done[condition]
+            progress.update(task, completed=completed, description=f"{title}: {condition}")
 
-            def on_batch(condition: str, size: int) -> None:
-                done[condition] += size
-                # Attacks before this one are over, however few samples they were run on.
-                completed = conditions.index(condition) * num_samples + done[condition]
-                progress.update(task, completed=completed, description=f"{title}: {condition}")
-
-            yield on_batch
-
-    return shown()
+        yield on_batch
 
 
-def _points():
+@contextlib.contextmanager
+def _points() -> Iterator[Callable[[str, int, int], None]]:
     """As `_progress`, for the points of the curves."""
-    import contextlib
-
     from rich.progress import Progress
 
-    @contextlib.contextmanager
-    def shown():
-        with Progress(transient=True) as progress:
-            task = progress.add_task("curves", total=None)
+    with Progress(transient=True) as progress:
+        task = progress.add_task("curves", total=None)
 
-            def on_point(curve: str, done: int, planned: int) -> None:
-                progress.update(task, completed=done, total=planned, description=f"curves: {curve}")
+        def on_point(curve: str, done: int, planned: int) -> None:
+            progress.update(task, completed=done, total=planned, description=f"curves: {curve}")
 
-            yield on_point
-
-    return shown()
+        yield on_point
 
 
-def _status(text: str):
+def _status(text: str) -> "Status":
     from rich.console import Console
 
     return Console().status(text)

@@ -54,7 +54,7 @@ def exported_version(run: RunFolder, folder: Path) -> Path | None:
     from rdi_keras.evaluation import JSON_FILE
     from rdi_keras.metadata import FILE_NAME
 
-    versions = [each for each in folder.iterdir() if each.name.isdigit()] if folder.is_dir() else []
+    versions = [each for each in folder.iterdir() if each.name.isdecimal()] if folder.is_dir() else []
     names = (JSON_FILE, FILE_NAME)
     same = [
         each

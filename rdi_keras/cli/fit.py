@@ -3,12 +3,22 @@
 import contextlib
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from rdi_keras.cli.options import command, dump_config, load_config, parse_config
+from rdi_keras.cli.options import command, dump_config, parse_config, read_config
 from rdi_keras.errors import InputError
 from rdi_keras.presets import Config
+
+if TYPE_CHECKING:  # Importing it for real loads TensorFlow.
+    import keras
+    from rich.console import Console
+
+    from rdi_keras.data import Dataset
+    from rdi_keras.defenses import RobustModel
+    from rdi_keras.runs import RunFolder
+    from rdi_keras.training import Cluster, StopRequest
 
 DESCRIPTION = (
     "Train a robust multi-exit network and its one-exit twin, measure both on the test part, and "
@@ -90,17 +100,26 @@ def fit(config: Config, resume: bool = False, export: bool = True) -> Path:
     return result
 
 
-def _open(run, config: Config, resume: bool) -> None:
+def _open(run: "RunFolder", config: Config, resume: bool) -> None:
     """Makes the folder of a new run, or notes that one is resumed."""
     from rdi_keras.cli.machine import environment
-    from rdi_keras.files import write_text
+    from rdi_keras.files import read_json, write_text
     from rdi_keras.runs import CONFIG_FILE, ENVIRONMENT_FILE, RunFolder
 
     config_path, environment_path = run.path / CONFIG_FILE, run.path / ENVIRONMENT_FILE
     here = environment(config.seed)
     if resume and config_path.exists():
-        _check_same(config, load_config(config_path.read_text()))
-        begun = json.loads(environment_path.read_text()) if environment_path.exists() else here
+        run.check_no_links()
+        _check_same(config, read_config(config_path))
+        try:
+            begun = read_json(environment_path) if environment_path.exists() else here
+            if not isinstance(begun, dict) or not isinstance(begun.get("resumed", []), list):
+                raise ValueError("it holds no fields")
+        except ValueError as error:
+            raise InputError(
+                f"Cannot read {str(environment_path)!r}: {error}. It only tells what the run was started "
+                "with: remove it, and resume again"
+            ) from None
         if not run.is_finished:
             here = begun | {"resumed": [*begun.get("resumed", []), here]}
             write_text(environment_path, json.dumps(here, indent=2) + "\n")
@@ -111,8 +130,9 @@ def _open(run, config: Config, resume: bool) -> None:
             "--overwrite true"
         )
     RunFolder.create(run.path, config.overwrite)
-    write_text(environment_path, json.dumps(here, indent=2) + "\n")
+    # The configuration first: without it a folder that holds something is no run to go on with.
     write_text(config_path, dump_config(config))
+    write_text(environment_path, json.dumps(here, indent=2) + "\n")
 
 
 def _check_same(config: Config, begun: Config) -> None:
@@ -126,11 +146,20 @@ def _check_same(config: Config, begun: Config) -> None:
             )
 
 
-def _train(run, model, config, dataset, stop, console, cluster) -> None:
+def _train(
+    run: "RunFolder",
+    model: "RobustModel",
+    config: Config,
+    dataset: "Dataset",
+    stop: "StopRequest | None",
+    console: "Console",
+    cluster: "Cluster",
+) -> None:
     """The model and, if wanted, its twin; leaves a finished run, if this process is the chief."""
     from rdi_keras.runs import HISTORY_FILE, TWIN_FILE, TWIN_HISTORY_FILE, save_model
     from rdi_keras.training import (
         VALIDATION_SAMPLES,
+        Checkpoints,
         TrainingBoard,
         build_model,
         calibrate_finally,
@@ -138,9 +167,10 @@ def _train(run, model, config, dataset, stop, console, cluster) -> None:
         fit_model,
     )
 
-    say, seconds, states = console.print, {}, []
+    say, seconds = console.print, dict[str, int]()
+    states: list[Checkpoints] = []
 
-    def fitted(part: str, history_file: str, network=None):
+    def fitted(part: str, history_file: str, network: "RobustModel | None" = None) -> "RobustModel":
         if network is None:
             with cluster.strategy.scope():
                 network = build_model(config, dataset, side_exits=part == "model")
@@ -191,7 +221,9 @@ def _train(run, model, config, dataset, stop, console, cluster) -> None:
         run.checkpoints_path.rmdir()
 
 
-def _measure_and_export(run, config, dataset, console, export: bool) -> Path:
+def _measure_and_export(
+    run: "RunFolder", config: Config, dataset: "Dataset", console: "Console", export: bool
+) -> Path:
     from rdi_keras.cli.evaluate import evaluate_run, is_evaluated
     from rdi_keras.cli.export import export_run, exported_version
 
@@ -209,7 +241,9 @@ def _measure_and_export(run, config, dataset, console, export: bool) -> Path:
     return version
 
 
-def _history_writer(path: Path, part: str, epochs: int, say: Callable[[str], None]):
+def _history_writer(
+    path: Path, part: str, epochs: int, say: Callable[[str], None]
+) -> Callable[[list[dict]], None]:
     """Writes the history after every epoch, and says ten times in a training how it goes."""
     import csv
 
@@ -239,7 +273,7 @@ def _history_writer(path: Path, part: str, epochs: int, say: Callable[[str], Non
 
 
 @contextlib.contextmanager
-def _step_progress(part: str, epochs: int, console):
+def _step_progress(part: str, epochs: int, console: "Console") -> Iterator["keras.callbacks.Callback"]:
     """A context that gives a callback which shows how far an epoch is."""
     import keras
     from rich.progress import Progress

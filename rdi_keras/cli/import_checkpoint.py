@@ -4,9 +4,13 @@ import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rdi_keras.cli.options import command, dump_config, parse
 from rdi_keras.presets import CalibrationConfig, Config, DataConfig, EvaluationConfig, ModelConfig
+
+if TYPE_CHECKING:  # Importing it for real loads TensorFlow.
+    from rdi_keras.runs import RunFolder
 
 DESCRIPTION = (
     "Read a PyTorch checkpoint of the paper's networks into a run that evaluates, exports and opens in the "
@@ -61,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     import_run(Path(arguments.path), config, equal_shares=arguments.budget is None)
 
 
-def import_run(path: Path, config: Config, equal_shares: bool):
+def import_run(path: Path, config: Config, equal_shares: bool) -> "RunFolder":
     """Writes a calibrated run; everything is checked before the run folder is touched.
 
     Args:
@@ -98,7 +102,7 @@ def import_run(path: Path, config: Config, equal_shares: bool):
     calibration = calibrate(model, dataset.calibration, config.calibration)
 
     run = RunFolder.create(Path(config.runs_dir, config.name), config.overwrite)
-    note = f"# Weights from {path.name}; what is said of training below was not used.\n"
+    note = f"# Weights from {path.name!r}; what is said of training below was not used.\n"
     (run.path / CONFIG_FILE).write_text(note + dump_config(config))
     source = {"file": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
     (run.path / ENVIRONMENT_FILE).write_text(

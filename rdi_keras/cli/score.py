@@ -2,8 +2,12 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rdi_keras.cli.options import command, parse
+
+if TYPE_CHECKING:  # Importing it for real loads TensorFlow.
+    from rdi_keras.scoring import ResultFolder
 
 DESCRIPTION = (
     "Score a folder of images or a TFDS split of any size with Ray Data: one Parquet file a shard, a list of "
@@ -53,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     _tell(summary, scoring.ResultFolder(Path(arguments.out), found.key_column))
 
 
-def _tell(summary: dict, results) -> None:
+def _tell(summary: dict, results: "ResultFolder") -> None:
     for key, reason in results.errors(SHOWN_ERRORS):
         print(f"not scored: {key}: {reason}")
     if summary["errors"] > SHOWN_ERRORS:

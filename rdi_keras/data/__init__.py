@@ -1,7 +1,5 @@
 """Data sets as float32 images in [0, 1], with their class names and honest splits."""
 
-from pathlib import Path
-
 from rdi_keras.data.dataset import Dataset, Split, parse_positions, split_dataset
 from rdi_keras.data.digits import load_digits
 from rdi_keras.data.folder import load_folder
@@ -41,8 +39,12 @@ def load(
             raise InputError(f"The digits are 8×8 and are not resized. Received image size: {image_size}")
         return load_digits()
     if name.startswith(FOLDER_PREFIX):
-        return load_folder(Path(name.removeprefix(FOLDER_PREFIX)), image_size)
+        return load_folder(name.removeprefix(FOLDER_PREFIX), image_size)
     return load_tfds(name, data_dir, image_size, pool)
 
 
 __all__ = ["Dataset", "Split", "load", "load_digits", "load_folder", "load_tfds", "split_dataset"]
+
+
+def __dir__() -> list[str]:
+    return __all__

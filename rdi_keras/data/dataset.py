@@ -76,14 +76,15 @@ def parse_positions(text: str) -> np.ndarray:
     Raises:
         InputError: if the text is something else.
     """
-    ranges = [re.fullmatch(r"\s*(\d+):(\d+)\s*", each) for each in text.split(",")]
-    if not all(ranges) or not all(int(each[1]) < int(each[2]) <= MAX_POSITION for each in ranges):
+    found = [re.fullmatch(r"\s*(\d+):(\d+)\s*", each) for each in text.split(",")]
+    ranges = [(int(each[1]), int(each[2])) for each in found if each]
+    if len(ranges) < len(found) or not all(first < end <= MAX_POSITION for first, end in ranges):
         raise InputError(
             "Positions are ranges first:end, separated by commas, such as 0:4000,10000:11017, and at most "
             f"{MAX_POSITION:,}. "
             f"Received: {text!r}"
         )
-    return np.concatenate([np.arange(int(each[1]), int(each[2])) for each in ranges])
+    return np.concatenate([np.arange(first, end) for first, end in ranges])
 
 
 def split_dataset(

@@ -1,6 +1,7 @@
 """A folder of images, one sub-folder a class."""
 
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -8,10 +9,13 @@ from rdi_keras.data.dataset import Dataset, Split, split_dataset
 from rdi_keras.errors import InputError
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp"}
+# What files of these names may hold. Pillow would read more kinds, one of them by starting a program.
+FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP")
+MAX_PIXELS = 50_000_000  # A file of some kilobytes may unpack to gigabytes.
 TRAIN, TEST = "train", "test"
 
 
-def load_folder(path: Path, image_size: int | None = None) -> Dataset:
+def load_folder(path: str | Path, image_size: int | None = None) -> Dataset:
     """Reads `PATH/<class>/*.png` (or `.jpg`, …); the classes are the sub-folders, sorted.
 
     If the folder holds `train/` and `test/`, those are the parts, each with one sub-folder a class.
@@ -24,6 +28,7 @@ def load_folder(path: Path, image_size: int | None = None) -> Dataset:
     Raises:
         InputError: no such folder, no or one class, an empty class, unreadable or unequal images.
     """
+    path = Path(path)
     if not path.is_dir():
         raise InputError(f"No folder of images at {str(path)!r}. Give a folder with one sub-folder a class")
     if (path / TRAIN).is_dir() and (path / TEST).is_dir():
@@ -71,12 +76,20 @@ def _read(path: Path, image_size: int | None) -> tuple[tuple[str, ...], Split]:
     return names, Split(stacked.astype(np.float32) / 255, np.asarray(labels, np.int64))
 
 
-def read_image(file: Path, image_size: int | None) -> np.ndarray:
-    """uint8 `[H, W, 3]`, turned upright as its EXIF data say."""
+def read_image(file: Path | BinaryIO, image_size: int | None) -> np.ndarray:
+    """uint8 `[H, W, 3]`, turned upright as its EXIF data say.
+
+    Raises:
+        InputError: if it is no file of `FORMATS`, is damaged, or has more than `MAX_PIXELS` pixels.
+    """
     from PIL import Image, ImageOps
 
     try:
-        with Image.open(file) as opened:
+        if isinstance(file, Path) and not file.is_file():  # A pipe would keep who opens it waiting.
+            raise ValueError("it is no file")
+        with Image.open(file, formats=FORMATS) as opened:
+            if opened.width * opened.height > MAX_PIXELS:
+                raise ValueError(f"{opened.width}×{opened.height} pixels are more than {MAX_PIXELS:,}")
             image = ImageOps.exif_transpose(opened)
             if image.mode.startswith("I"):  # 16 bits a pixel: convert() alone would cut them off at 255.
                 image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -70,6 +71,8 @@ def prepared_builder(name: str, data_dir: str | None) -> "DatasetBuilder":
     # The first load of a process would ask Google's storage, and wait for it where there is no network.
     tfds.core.utils.gcs_utils._is_gcs_disabled = True
     try:
+        if not re.fullmatch(r"[^:]+(:[\d.*]+)?", name):  # A namespace: TFDS would fetch its code and run it.
+            raise ValueError(name)
         builder = tfds.builder(name, data_dir=data_dir, try_gcs=False)
     except (tfds.core.registered.DatasetNotFoundError, ValueError, AssertionError, ImportError):
         raise InputError(

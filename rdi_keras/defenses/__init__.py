@@ -8,6 +8,7 @@ from rdi_keras.defenses.losses import (
     NeighbourDistillation,
     OrthogonalDistillation,
     RobustLoss,
+    SplitMix,
     Trades,
 )
 from rdi_keras.defenses.replay import CarriedPerturbation
@@ -24,6 +25,11 @@ __all__ = [
     "OverfittingProbe",
     "RobustLoss",
     "RobustModel",
+    "SplitMix",
     "StopOnDivergence",
     "Trades",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -78,7 +78,8 @@ class OverfittingProbe(keras.callbacks.Callback):
         super().__init__()
         self._attack, self._held_out, self._seed, self._say = attack, held_out, seed, say
         self.collapsed_at = 0
-        self._best, self._weights = -1.0, []
+        self._best = -1.0
+        self._weights: list[np.ndarray] = []
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         images = self._attack(self._held_out.images, self._held_out.labels, seed=self._seed)

@@ -39,7 +39,7 @@ class Mix(RobustLoss):
     adversarial_weight: float = 0.5
     label_smoothing: float = 0.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         _check_fraction("The adversarial weight", self.adversarial_weight)
         _check_fraction("Label smoothing", self.label_smoothing)
 
@@ -56,6 +56,24 @@ class Mix(RobustLoss):
 
 
 @dataclass(frozen=True)
+class SplitMix(Mix):
+    """An estimate of `Mix` from one view of a batch: λ of its samples are attacked, the others stay clean.
+
+    One pass forward and back takes the place of two, and attacks run on λ of the samples: the first ones, so
+    that batches must be shuffled. BatchNorm sees both kinds together. After Kurakin et al., ICLR 2017
+    (arXiv:1611.01236), section 3.
+    """
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 < self.adversarial_weight < 1:
+            raise InputError(
+                "SplitMix needs an adversarial weight above 0 and below 1, so that there are both kinds. "
+                f"Received: {self.adversarial_weight}. Change it, or choose Mix"
+            )
+
+
+@dataclass(frozen=True)
 class Trades(RobustLoss):
     """Cross-entropy, clean, + β · KL(clean ‖ attacked). Source: Zhang et al., ICML 2019 (arXiv:1901.08573).
 
@@ -67,7 +85,7 @@ class Trades(RobustLoss):
     beta: float = 6.0
     label_smoothing: float = 0.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         _check_at_least_0("beta", self.beta)
         _check_fraction("Label smoothing", self.label_smoothing)
 
@@ -87,7 +105,7 @@ class Mart(RobustLoss):
 
     beta: float = 6.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         _check_at_least_0("beta", self.beta)
 
     def __call__(self, clean: tf.Tensor, attacked: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
@@ -188,5 +206,5 @@ def _check_at_least_0(what: str, value: float) -> None:
 
 
 # By the names that a saved model's configuration holds.
-LOSSES = {each.__name__: each for each in (Mix, Trades, Mart)}
+LOSSES = {each.__name__: each for each in (Mix, SplitMix, Trades, Mart)}
 TERMS = {each.__name__: each for each in (NeighbourDistillation, OrthogonalDistillation)}

@@ -2,7 +2,7 @@
 
 import dataclasses
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from rdi_keras.attacks import SOLVERS, Attack, objective
 from rdi_keras.attacks.randomness import fold_in
-from rdi_keras.defenses.losses import LOSSES, TERMS, ExitTerm, Mix, RobustLoss
+from rdi_keras.defenses.losses import LOSSES, TERMS, ExitTerm, Mix, RobustLoss, SplitMix
 from rdi_keras.defenses.replay import CarriedPerturbation
 from rdi_keras.errors import InputError
 from rdi_keras.inference.policy import EntropyPolicy
@@ -26,12 +26,11 @@ class RobustModel(MultiExitModel):
     from the batch at every step, and terms between exits. With L = `Mix` it is that of Hu et al., ICLR 2020,
     section 3.3.
 
-    Example:
-
-    >>> model = RobustModel.from_backbone(small_cnn((28, 28, 1), num_classes=10))
-    >>> attack = Attack(objective("exit_aware"), PGD(0.3, num_steps=10, step_size=0.075))
-    >>> model.compile(keras.optimizers.Adam(), attack)
-    >>> model.fit(batches, epochs=10)
+    Examples:
+        >>> model = RobustModel.from_backbone(small_cnn((28, 28, 1), num_classes=10))
+        >>> attack = Attack(objective("exit_aware"), PGD(0.3, num_steps=10, step_size=0.075))
+        >>> model.compile(keras.optimizers.Adam(), attack)
+        >>> model.fit(batches, epochs=10)
     """
 
     def compile(
@@ -73,6 +72,11 @@ class RobustModel(MultiExitModel):
         exit_weights = list(exit_weights) if exit_weights else [1.0] * self.num_exits
         if attack is None and (robust_loss.needs_attack or terms or carried):
             raise InputError("The loss, or a term between exits, needs an attack. Received: none")
+        if isinstance(robust_loss, SplitMix) and (terms or carried):
+            raise InputError(
+                "SplitMix sees every sample either clean or attacked; terms between exits and carried "
+                "perturbations need both. Choose Mix"
+            )
         if len(exit_weights) != self.num_exits:
             raise InputError(
                 f"The model has {self.num_exits} exits and takes as many exit weights. Received: "
@@ -113,7 +117,15 @@ class RobustModel(MultiExitModel):
     def train_step(self, data: tuple) -> dict:
         images, labels, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         step = self.optimizer.iterations
-        views = [images, self.carried.apply(images)] if self.carried else self._views(images, labels, step)
+        num_split = self._num_split(images)
+        if self.carried:
+            views = [images, self.carried.apply(images)]
+        elif num_split is not None:
+            # `Mix` of one view and itself is its cross-entropy.
+            attacked = self.attacked(images[:num_split], labels[:num_split], step)
+            views = [tf.concat([attacked, images[num_split:]], axis=0)]
+        else:
+            views = self._views(images, labels, step)
         with tf.GradientTape() as tape:
             tape.watch(views[1:] if self.carried else [])
             logits = [self.logits(view, training=True) for view in views]
@@ -127,7 +139,7 @@ class RobustModel(MultiExitModel):
         if self.carried:
             self.carried.climb(uphill[0])
         self._share_statistics()
-        return self._update_metrics(loss, parts, logits, labels)
+        return self._update_metrics(loss, parts, logits, labels, num_split)
 
     def _share_statistics(self) -> None:
         """Several devices that train together go on with the mean of their BatchNorm statistics."""
@@ -145,26 +157,41 @@ class RobustModel(MultiExitModel):
 
     def attacked(self, images: tf.Tensor, labels: tf.Tensor, step: int | tf.Tensor) -> tf.Tensor:
         """The images `[B, H, W, C]` as the training attack makes them at this step."""
+        if self.attack is None:
+            raise InputError("The model was compiled without an attack. Compile it with one")
         known = EntropyPolicy(self.thresholds) if self.attack.objective.needs_policy else None
         return self.attack.perturb(self, images, labels, self._seed_at(step), known)
 
-    def _seed_at(self, step) -> tf.Tensor:
+    def _seed_at(self, step: int | tf.Tensor) -> tf.Tensor:
         seed = tf.stack([tf.constant(self.seed, tf.int64), tf.cast(step, tf.int64)])
         context = tf.distribute.get_replica_context()
         if context is None or context.num_replicas_in_sync == 1:
             return seed
         return fold_in(seed, context.replica_id_in_sync_group)  # Devices draw different numbers.
 
-    def _views(self, images, labels, step) -> list:
+    def _views(self, images: tf.Tensor, labels: tf.Tensor, step: int | tf.Tensor) -> list[tf.Tensor]:
         """The batch and, where the loss needs it, the same batch under attack."""
         return [images, self.attacked(images, labels, step)] if self._attacks else [images]
 
-    def _defense_loss(self, logits: list[list], labels, sample_weight, step) -> tuple:
+    def _num_split(self, images: tf.Tensor) -> tf.Tensor | None:
+        """How many samples of a training batch are attacked, where the others stay clean; else `None`."""
+        if not isinstance(self.robust_loss, SplitMix):
+            return None
+        number = tf.round(self.robust_loss.adversarial_weight * tf.cast(tf.shape(images)[0], tf.float32))
+        return tf.maximum(tf.cast(number, tf.int32), 1)
+
+    def _defense_loss(
+        self,
+        logits: list[list[tf.Tensor]],
+        labels: tf.Tensor,
+        sample_weight: tf.Tensor | None,
+        step: int | tf.Tensor,
+    ) -> tuple[tf.Tensor, list[tf.Tensor]]:
         """The loss, and its parts: one per exit, and that of the terms between exits."""
         clean, attacked = logits[0], logits[-1]
         per_sample = [
-            weight * self.robust_loss(*views, labels)
-            for weight, *views in zip(self.exit_weights, clean, attacked, strict=True)
+            weight * self.robust_loss(clean_view, attacked_view, labels)
+            for weight, clean_view, attacked_view in zip(self.exit_weights, clean, attacked, strict=True)
         ]
         if self.terms:
             seed = self._seed_at(step)
@@ -176,13 +203,24 @@ class RobustModel(MultiExitModel):
         # The layers' own losses too: weight regularisation, say.
         return tf.add_n(parts + self.losses), parts
 
-    def _update_metrics(self, loss, parts, logits: list[list], labels) -> dict:
+    def _update_metrics(
+        self,
+        loss: tf.Tensor,
+        parts: list[tf.Tensor],
+        logits: list[list[tf.Tensor]],
+        labels: tf.Tensor,
+        num_split: tf.Tensor | None = None,
+    ) -> dict:
         self._loss.update_state(loss)
         for metric, part in zip(self._parts, parts, strict=True):
             metric.update_state(part)
-        for metrics, view in zip(self._accuracies, logits, strict=True):
+        everyone = slice(None)
+        measured = [(everyone, view) for view in logits]
+        if num_split is not None:
+            measured = [(slice(num_split, None), logits[0]), (slice(num_split), logits[0])]
+        for metrics, (samples, view) in zip(self._accuracies, measured, strict=True):
             for metric, each in zip(metrics, view, strict=True):
-                metric.update_state(labels, each)
+                metric.update_state(labels[samples], each[samples])
         return {metric.name: metric.result() for metric in self.metrics}
 
     def get_compile_config(self) -> dict | None:
@@ -222,6 +260,6 @@ def _named(settings: Any) -> dict:
     return {"name": type(settings).__name__, **dataclasses.asdict(settings)}
 
 
-def _made(named: dict, classes: dict[str, type]) -> Any:
+def _made(named: dict, classes: Mapping[str, type]) -> Any:
     settings = dict(named)
     return classes[settings.pop("name")](**settings)

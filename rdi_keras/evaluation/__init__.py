@@ -45,3 +45,7 @@ __all__ = [
     "write_figures",
     "write_report",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -7,7 +7,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import ArrayLike
 
-from rdi_keras.attacks import CompiledAttack, ExitNetwork
+from rdi_keras.attacks import CompiledAttack, ExitNetwork, Linf
 from rdi_keras.data import Split
 from rdi_keras.errors import InputError
 from rdi_keras.evaluation.outcome import Outcome, judge, worst_of
@@ -125,7 +125,9 @@ def run_suite(
             continue
         compiled = CompiledAttack(entry.attack, network, loops)
 
-        def perturb(part: Split, samples: np.ndarray, compiled=compiled, number=number) -> np.ndarray:
+        def perturb(
+            part: Split, samples: np.ndarray, compiled: CompiledAttack = compiled, number: int = number
+        ) -> np.ndarray:
             return _perturb(compiled, part, thresholds, (seed, number), samples)
 
         attacked[entry.name], passes[entry.name], outcome = len(who), (0, 0), broken
@@ -145,7 +147,7 @@ def _perturb(
     compiled: CompiledAttack, part: Split, thresholds: ArrayLike, seed: tuple[int, int], samples: np.ndarray
 ) -> np.ndarray:
     adversarial = compiled(part.images, part.labels, thresholds, seed, samples)
-    ball = compiled.attack.solver.ball
+    ball = Linf(compiled.attack.solver.epsilon)
     if not np.isfinite(adversarial).all() or not ball.holds(adversarial, part.images):
         raise ArithmeticError(
             f"The attack {compiled.attack} left its ball: distance "

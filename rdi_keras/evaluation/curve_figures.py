@@ -1,7 +1,7 @@
 """Curves as PNG figures, beside one interactive page."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rdi_keras.evaluation.cascade import CLEAN
 from rdi_keras.evaluation.curve_page import curve_page
@@ -78,7 +78,7 @@ def _draw_curve(panels: list["Axes"], curve: str, lines: dict, curves: dict) -> 
     for condition in CONDITIONS:
         points, style = lines[condition], STYLES[condition]
         places = places_of(curve, points)
-        look = {"color": style.color, "marker": style.marker[0], "linestyle": style.line[0]}
+        look: dict[str, Any] = {"color": style.color, "marker": style.marker[0], "linestyle": style.line[0]}
         top.fill_between(places, *bounds(points), color=style.color, alpha=0.18, linewidth=0)
         top.plot(places, percents(points, "accuracy"), label=style.label, **look)
         bottom.plot(places, percents(points, "saving"), label=style.label, **look)

@@ -49,11 +49,13 @@ def caption(curves: dict) -> list[str]:
 
 def x_text(curve: str, x: float | None) -> str:
     """A point's place in words."""
+    if x is None:
+        return "everybody leaves at exit 1"
     if curve == EPSILON:
         return f"ε = {x:.4g} = {255 * x:.4g}/255"
     if curve == NUM_STEPS:
         return f"{x} step" if x == 1 else f"{x} steps"
-    return "everybody leaves at exit 1" if x is None else f"thresholds × {x:g}"
+    return f"thresholds × {x:g}"
 
 
 def tick(x: float | None) -> str:
@@ -103,7 +105,7 @@ class Mark:
 
 def marks(points: list[dict]) -> list[Mark]:
     """The texts on the front; points too near to each other for a text each share one."""
-    groups = []
+    groups: list[list[dict]] = []
     for point in points:
         first = groups[-1][0] if groups else None
         if first and all(abs(point[key] - first[key]) < NEAR for key in ("saving", "accuracy")):

@@ -125,7 +125,7 @@ def measure_curves(
 
     settings = _settings(epsilon, calibrated, network.num_classes)
     done, planned = 0, sum(map(len, settings.values()))
-    against = {}
+    against: dict[str, dict[str, list[dict]]] = {}
     for curve, points in settings.items():
         lines = against[curve] = {condition: [] for condition in CONDITIONS}
         for x, setting in points:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
-def write_figures(report: dict, folder: Path) -> list[str]:
+def write_figures(report: dict, folder: str | Path) -> list[str]:
     """Writes the report's figures into a folder, and with curves their interactive page beside them.
 
     Returns:
@@ -29,10 +29,10 @@ def write_figures(report: dict, folder: Path) -> list[str]:
     for name, draw in FIGURES.items():
         figure = Figure(figsize=(8, 4), layout="constrained")
         draw(figure.subplots(), report)
-        figure.savefig(folder / name, dpi=120)
+        figure.savefig(Path(folder, name), dpi=120)
     if report["curves"]:
         write_curve_figures(
-            report["curves"], f"{report['dataset']} {report['split'].partition('[')[0]}", folder
+            report["curves"], f"{report['dataset']} {report['split'].partition('[')[0]}", Path(folder)
         )
     return figure_names(report)
 
@@ -74,5 +74,6 @@ def _exit_shares(axes: "Axes", report: dict) -> None:
 
 
 FIGURES = {"accuracy.png": _accuracy, "exit_shares.png": _exit_shares}
-# Every file that `write_figures` may write.
+"""The figures of every report: file names, and what draws them on axes."""
 ALL_FIGURES = (*FIGURES, *CURVE_FILES.values(), FRONT_FILE, PAGE_FILE)
+"""Every file that `write_figures` may write."""

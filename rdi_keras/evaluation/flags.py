@@ -4,7 +4,7 @@ Source: Carlini et al. 2019 (arXiv:1902.06705), sections 4 and 5; Croce et al., 
 (AutoAttack's checks).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -81,6 +81,7 @@ def find_flags(
         be made. No flags and no such names are good news.
     """
     loops = {} if loops is None else loops
+    thresholds = np.asarray(thresholds, np.float32)
     probe = _Probe(network, thresholds, data, epsilon, conditions, twin, seed, loops)
     needs = {
         black_box_wins: probe.black_boxes,
@@ -125,10 +126,16 @@ class _Probe:
     def broken(self, images: np.ndarray, samples: Split) -> int:
         return int((~judge(self.network, images, samples.labels, self.thresholds).correct).sum())
 
-    def attacked(self, samples: Split, name: str, solver: Solver) -> np.ndarray:
-        """The samples, attacked with a seed that no suite uses."""
-        compiled = CompiledAttack(Attack(objective(name), solver), self.network, self.loops)
-        return compiled(samples.images, samples.labels, self.thresholds, (self.seed, PROBE)).numpy()
+    def left_by(self, samples: Split, objectives: Sequence[str], solver: Solver) -> Split:
+        """The samples that are right under every one of these attacks, whose seed no suite uses."""
+        for name in objectives:
+            if not len(samples):
+                break
+            attack = CompiledAttack(Attack(objective(name), solver), self.network, self.loops)
+            images = attack(samples.images, samples.labels, self.thresholds, (self.seed, PROBE))
+            right = judge(self.network, images.numpy(), samples.labels, self.thresholds).correct
+            samples = samples.take(np.flatnonzero(right))
+        return samples
 
 
 def random_outputs(probe: _Probe) -> Iterator[Flag]:
@@ -199,13 +206,8 @@ def black_box_wins(probe: _Probe) -> Iterator[Flag]:
 
 def more_steps_win(probe: _Probe) -> Iterator[Flag]:
     """More steps from another start must not break what is left."""
-    remaining = standing = probe.standing
-    for name in ("exit_aware", "average", "soft_exit"):
-        images = probe.attacked(remaining, name, pgd(probe.epsilon, LONG, restarts=2))
-        right = judge(probe.network, images, remaining.labels, probe.thresholds).correct
-        remaining = remaining.take(np.flatnonzero(right))
-        if not len(remaining):
-            break
+    standing, solver = probe.standing, pgd(probe.epsilon, LONG, restarts=2)
+    remaining = probe.left_by(standing, ("exit_aware", "average", "soft_exit"), solver)
     num_broken = len(standing) - len(remaining)
     share = probe.share_of_all(num_broken, standing)
     if share > POINT and num_broken >= AT_LEAST:
@@ -219,15 +221,9 @@ def more_steps_win(probe: _Probe) -> Iterator[Flag]:
 
 def large_epsilon_fails(probe: _Probe) -> Iterator[Flag]:
     """Where every image is within reach, no sample can be right under attack."""
-    remaining = probe.few
     # From the image itself: random starts alone would break most samples, gradients or not.
     solver = PGD(EVERYTHING, 40, REACH * EVERYTHING / 40, random_start=False)
-    for name in ("exit_aware", "average", "targeted_exit(2)"):
-        images = probe.attacked(remaining, name, solver)
-        right = judge(probe.network, images, remaining.labels, probe.thresholds).correct
-        remaining = remaining.take(np.flatnonzero(right))
-        if not len(remaining):
-            return
+    remaining = probe.left_by(probe.few, ("exit_aware", "average", "targeted_exit(2)"), solver)
     share = len(remaining) / len(probe.few)
     if share > POINT:
         yield Flag(
@@ -240,6 +236,7 @@ def large_epsilon_fails(probe: _Probe) -> Iterator[Flag]:
 
 def transfer_wins(probe: _Probe) -> Iterator[Flag]:
     """What fools the one-exit twin must not fool the network where attacks on itself did not."""
+    assert probe.twin is not None  # Else `find_flags` leaves this check out.
     standing = probe.standing
     attack = Attack(objective("main"), pgd(probe.epsilon, 40))
     # Without thresholds it goes on after the twin is fooled: the surer the twin, the likelier the transfer.

@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import ArrayLike
 
-from rdi_keras.attacks import REACH, ExitNetwork, objective
+from rdi_keras.attacks import REACH, ExitAware, ExitNetwork
 from rdi_keras.inference import EntropyPolicy
 
 
@@ -51,7 +51,7 @@ def cleverhans_pgd(
     from cleverhans.tf2.attacks.projected_gradient_descent import projected_gradient_descent
 
     policy = EntropyPolicy(tf.constant(np.asarray(thresholds, np.float32)))
-    goal = objective("exit_aware")
+    goal = ExitAware()
     with seeded(seed):
         return projected_gradient_descent(
             network.logits,
@@ -148,7 +148,8 @@ class _Adam:
 
     def __init__(self, learning_rate: float):
         self.learning_rate = learning_rate
-        self.variable, self.state = None, []
+        self.variable: tf.Variable | None = None
+        self.state: list[tf.Variable] = []
 
     def variables(self) -> list[tf.Variable]:
         return self.state
@@ -210,7 +211,7 @@ def foolbox_deepfool(
 
 
 def _run_foolbox(
-    attack: object,
+    attack: Callable[..., tuple],
     network: ExitNetwork,
     images: np.ndarray,
     labels: np.ndarray,

@@ -1,6 +1,6 @@
 """The paper's table: every defence against every attack."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from rdi_keras.errors import InputError
 
@@ -27,7 +27,7 @@ def matrix_table(reports: Mapping[str, dict]) -> str:
         for name, report in reports.items()
     ]
 
-    def table(cell) -> list[str]:
+    def table(cell: Callable[[dict], str]) -> list[str]:
         rows = [
             [name, *(cell(report["conditions"][each]) for each in conditions)]
             for name, report in reports.items()

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, fields
 
 import numpy as np
+import tensorflow as tf
 from numpy.typing import ArrayLike
 
 from rdi_keras.attacks import ExitNetwork
@@ -90,7 +91,7 @@ def worst_of(clean: Outcome, attacked: list[Outcome]) -> Outcome:
 
 def judge(network: ExitNetwork, images: np.ndarray, labels: np.ndarray, thresholds: ArrayLike) -> Outcome:
     """Runs every exit on the images and decides, sample by sample, what the network answers."""
-    logits = network.logits(images)
+    logits = network.logits(tf.constant(images))
     answers, exits = EntropyPolicy(np.asarray(thresholds, np.float32)).answer(logits)
     per_exit = np.stack([np.argmax(each, axis=-1) for each in logits], axis=1)
     return Outcome(

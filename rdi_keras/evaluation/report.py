@@ -4,19 +4,22 @@ import dataclasses
 import functools
 import importlib.resources
 import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from rdi_keras.data import Dataset
 from rdi_keras.errors import InputError
 from rdi_keras.evaluation.cascade import Conditions
-from rdi_keras.files import write_text
+from rdi_keras.files import read_json, write_text
 from rdi_keras.inference import CostTable, LatencyTable
 from rdi_keras.metadata import Metadata
 
 SCHEMA_VERSION = 1
 JSON_FILE = "report.json"
+"""Where a run folder or an exported version keeps its report."""
 
 
 def build_report(
@@ -31,7 +34,7 @@ def build_report(
     model: tuple[Conditions, CostTable],
     twin: tuple[Conditions, CostTable] | None,
     flags: list[dict],
-    checks_left_out: list[str] = (),
+    checks_left_out: Sequence[str] = (),
     curves: dict | None = None,
     second_opinions: dict | None = None,
     latency: LatencyTable | None = None,
@@ -56,7 +59,7 @@ def build_report(
         latency: of the model; conditions then have a `mean_ms`, at the smallest batch size measured.
     """
     conditions, cost = model
-    report = {
+    report: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
         "dataset": dataset.name,
         "split": f"{part}[:{num_samples}]",
@@ -141,14 +144,14 @@ def validate(report: dict) -> None:
             )
 
 
-def write_report(report: dict, folder: Path) -> Path:
+def write_report(report: dict, folder: str | Path) -> Path:
     """Writes `report.json` into a folder and returns its path."""
-    path = folder / JSON_FILE
+    path = Path(folder, JSON_FILE)
     write_text(path, json.dumps(report, indent=2) + "\n")
     return path
 
 
-def read_report(folder: Path, metadata: Metadata) -> dict:
+def read_report(folder: str | Path, metadata: Metadata) -> dict:
     """Reads and checks the report of a folder.
 
     Args:
@@ -158,9 +161,9 @@ def read_report(folder: Path, metadata: Metadata) -> dict:
     Raises:
         InputError: no report, not a report, or a report about another model.
     """
-    path = folder / JSON_FILE
+    path = Path(folder, JSON_FILE)
     try:
-        report = json.loads(path.read_text())
+        report = read_json(path)
     except (OSError, ValueError) as error:
         raise InputError(f"Cannot read {str(path)!r}: {error}. Make it with training/evaluate.py") from None
     validate(report)

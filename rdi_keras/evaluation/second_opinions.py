@@ -23,7 +23,7 @@ from rdi_keras.evaluation.foreign_attacks import answer_logits
 from rdi_keras.evaluation.outcome import judge
 from rdi_keras.names import parse_epsilon
 
-__all__ = ["L2_BUDGET", "LINF_OPINIONS", "OPINIONS", "Opinion", "answer_logits", "ask"]
+__all__ = ["L2_BUDGET", "OPINIONS", "Opinion", "answer_logits", "ask"]
 
 LINF, L2 = "linf", "l2"
 # The L2 radius that accuracies are stated at: what RobustBench takes for CIFAR-10.
@@ -137,7 +137,6 @@ OPINIONS = {
 }
 # Attacks of our own under other threat models, for the same place in a report.
 OPINIONS |= {"apgd_l2": Opinion(*OURS, L2, our_apgd_l2), "wrm": Opinion(*OURS, L2, our_wrm)}
-LINF_OPINIONS = tuple(name for name, each in OPINIONS.items() if each.threat_model == LINF)
 
 
 def check(names: Sequence[str], opinions: Mapping[str, Opinion] = OPINIONS) -> None:

@@ -22,9 +22,9 @@ class FolderShelf:
         about: all that the figures depend on, as JSON can hold it. Each `about` has a shelf of its own.
     """
 
-    def __init__(self, folder: Path, about: dict):
+    def __init__(self, folder: str | Path, about: dict):
         digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
-        self.folder = folder / digest[:16]
+        self.folder = Path(folder, digest[:16])
         self.folder.mkdir(parents=True, exist_ok=True)
 
     def __len__(self) -> int:
@@ -36,7 +36,7 @@ class FolderShelf:
             with np.load(self._path(condition, number), allow_pickle=False) as file:
                 outcome = Outcome(*(file[each.name] for each in fields(Outcome)))
                 return Batch(file["samples"], outcome, tuple(file["passes"].tolist()))
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        except (OSError, ValueError, KeyError, EOFError, MemoryError, zipfile.BadZipFile):
             return None  # Not there, or damaged: it is run again.
 
     def put(self, condition: str, number: int, batch: Batch) -> None:

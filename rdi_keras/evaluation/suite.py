@@ -5,11 +5,12 @@ from dataclasses import dataclass
 
 from rdi_keras.attacks import APGD, Attack, Solver, Square, mi_fgsm, objective, pgd
 from rdi_keras.errors import InputError
+from rdi_keras.names import parse_epsilon
 
-# Whom an attack of a suite is run on. Everyone: its own accuracy and cost are wanted, to stand beside
-# published ones. Standing: those that the attacks before it left right, which is all that the worst
-# case needs.
-EVERYONE, STANDING = "everyone", "standing"
+EVERYONE = "everyone"
+"""Run an attack on all samples: its own accuracy and cost are wanted, to stand beside published ones."""
+STANDING = "standing"
+"""Run it on those that the attacks before it left right, which is all that the worst case needs."""
 PAPER = ("main", "average", "max_average")
 
 
@@ -62,9 +63,10 @@ def _full(epsilon: float) -> Iterator[Entry]:
 
 
 SUITES = {"quick": _quick, "standard": _standard, "full": _full}
+"""What gives the attacks of a suite at an ε, by the names that `suite` takes."""
 
 
-def suite(name: str, epsilon: float) -> list[Entry]:
+def suite(name: str, epsilon: float | str) -> list[Entry]:
     """Returns an attack list, in the order in which it is run.
 
     `quick` is for a first look; `standard` is what reports are judged by; `full` is `standard` and more of
@@ -80,7 +82,7 @@ def suite(name: str, epsilon: float) -> list[Entry]:
     """
     if name not in SUITES:
         raise InputError(f"Unknown attack suite {name!r}. Allowed: {', '.join(SUITES)}")
-    return list(SUITES[name](epsilon))
+    return list(SUITES[name](parse_epsilon(epsilon)))
 
 
 def _entry(name: str, solver: Solver, on: str, condition: str | None = None) -> Entry:

@@ -1,5 +1,6 @@
 """A report as tables: for the terminal (rich) and as Markdown."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rdi_keras.inference import LatencyTable
@@ -9,6 +10,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 MARKDOWN_FILE = "report.md"
+"""Where the same report lies to be read."""
 # Left out where a terminal's width is short of room.
 WIDE = {"MACs", "alone %"}
 HEADER = ["condition", "on", "acc. %", "95 %", "twin %", "MACs", "saved %", "exits %", "alone %"]
@@ -184,7 +186,7 @@ def _paper_savings(report: dict) -> list[str]:
     ]
 
 
-def markdown(report: dict, figures: list[str] = ()) -> str:
+def markdown(report: dict, figures: Sequence[str] = ()) -> str:
     """The report as a Markdown page; `figures` are file names beside it."""
     calibration = report["calibration"]
     costs = ", ".join(

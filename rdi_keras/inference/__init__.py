@@ -15,8 +15,8 @@ from rdi_keras.inference.operating_points import (
     OperatingPoint,
     Views,
     cheapest,
-    judge,
     most_robust,
+    operating_point,
     operating_points,
     pareto_front,
     threshold_points,
@@ -39,11 +39,15 @@ __all__ = [
     "entropy",
     "exits_at",
     "fold_batch_norm",
-    "judge",
     "most_robust",
+    "operating_point",
     "operating_points",
     "pareto_front",
     "threshold_points",
     "thresholds_for_budget",
     "thresholds_for_shares",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -13,7 +13,9 @@ from rdi_keras.models import MultiExitModel
 CONVOLUTIONS = (layers.Conv1D, layers.Conv2D, layers.Conv3D)
 DEPTHWISE = (layers.DepthwiseConv1D, layers.DepthwiseConv2D)
 CONVOLUTION_ONLY = CONVOLUTIONS + DEPTHWISE
+"""The layer types that the paper's tables charge."""
 ALL_COUNTED = (*CONVOLUTION_ONLY, layers.Dense)
+"""All layer types that `cost_table` can charge."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ class CostTable:
         return range(1, len(self.heads) + 1)
 
 
-def cost_table(model: MultiExitModel, counted: tuple[type, ...] = ALL_COUNTED) -> CostTable:
+def cost_table(model: MultiExitModel, counted: tuple[type[keras.Layer], ...] = ALL_COUNTED) -> CostTable:
     """Counts a model's multiply-accumulates per sample.
 
     Args:
@@ -70,13 +72,13 @@ def cost_table(model: MultiExitModel, counted: tuple[type, ...] = ALL_COUNTED) -
     )
 
 
-def _macs(model: keras.Model, counted: tuple[type, ...]) -> int:
+def _macs(model: keras.Model, counted: tuple[type[keras.Layer], ...]) -> int:
     # The nodes of the graph rather than `model.layers`: a layer that is called twice costs twice.
     nodes = [node for depth in model._nodes_by_depth.values() for node in depth]
     return sum(_node_macs(node, counted) for node in nodes if not node.is_input)
 
 
-def _node_macs(node: Any, counted: tuple[type, ...]) -> int:
+def _node_macs(node: Any, counted: tuple[type[keras.Layer], ...]) -> int:
     layer, output_shape = node.operation, node.outputs[0].shape
     graph = getattr(layer, "_functional", layer)  # What a Sequential wraps.
     if hasattr(graph, "_nodes_by_depth"):

@@ -1,6 +1,7 @@
 """BatchNorm folded into the layer before it: the same numbers from fewer operations."""
 
 import collections
+from typing import Any
 
 import keras
 import numpy as np
@@ -46,7 +47,7 @@ def _folded(part: keras.Model) -> keras.Model:
             config["use_bias"] = True
         return type(layer).from_config(config)
 
-    def call(layer, *arguments, **options):
+    def call(layer: keras.Layer, *arguments: Any, **options: Any) -> Any:
         return arguments[0] if layer.name in dropped else layer(*arguments, **options)
 
     copy = keras.models.clone_model(part, clone_function=clone, call_function=call)
@@ -74,7 +75,7 @@ def _foldable_norms(part: keras.Model) -> dict[str, layers.BatchNormalization]:
         if not isinstance(norm, layers.BatchNormalization) or calls[id(norm)] > 1:
             continue
         read = node.input_tensors[0]
-        before = made_by.get(id(read))
+        before: Any = made_by.get(id(read))
         linear = type(before) in FOLDABLE and before.activation is keras.activations.linear
         if linear and calls[id(before)] == 1 and readers[id(read)] == 1 and norm.axis in (-1, read.ndim - 1):
             found[before.name] = norm

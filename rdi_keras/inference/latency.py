@@ -1,5 +1,6 @@
 """What leaving at each exit takes in time: a table of measured milliseconds."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,7 +48,7 @@ class LatencyTable:
             before = to_exit
         return total
 
-    def with_exits(self, numbers: list[int]) -> "LatencyTable":
+    def with_exits(self, numbers: Sequence[int]) -> "LatencyTable":
         """An estimate for the same network with some of its exits: every exit passed costs the same.
 
         What an exit costs is taken from the last exit's time beyond the plain backbone's. Measure anew before

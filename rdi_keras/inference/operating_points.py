@@ -1,7 +1,7 @@
 """Which exits to keep and where their thresholds stand: all choices, judged on held-out data."""
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,7 +31,7 @@ class Views:
     correct: np.ndarray
 
     @classmethod
-    def of(cls, logits: Sequence[ArrayLike], labels: np.ndarray) -> "Views":
+    def of(cls, logits: Iterable[ArrayLike], labels: np.ndarray) -> "Views":
         """From the logits `[n, C]` of N exits and the labels `[n]`."""
         stacked = np.stack([np.asarray(each) for each in logits], axis=1)
         return cls(np.asarray(entropy(stacked)), np.argmax(stacked, axis=-1) == np.asarray(labels)[:, None])
@@ -69,19 +69,21 @@ class OperatingPoint:
         return (self.exits, self.thresholds) == (other.exits, other.thresholds)
 
 
-def judge(
+def operating_point(
     exits: Sequence[int],
     thresholds: np.ndarray,
     clean: Views,
     attacked: Sequence[Views],
-    cost: Callable[[list[int], np.ndarray], float],
+    cost: Callable[[Sequence[int], np.ndarray], float],
 ) -> OperatingPoint:
     """What a choice does, by what every exit makes of held-out samples.
 
     Args:
         exits: 1-based, the last one included.
         thresholds: one fewer, nats.
-        clean, attacked, cost: as for `operating_points`.
+        clean: as for `operating_points`.
+        attacked: likewise.
+        cost: likewise.
     """
     places, right = clean.decided(exits, thresholds)
     robust = right[: len(attacked[0].correct)] if attacked else right
@@ -101,7 +103,7 @@ def judge(
 def operating_points(
     clean: Views,
     attacked: Sequence[Views],
-    cost: Callable[[list[int], np.ndarray], float],
+    cost: Callable[[Sequence[int], np.ndarray], float],
     max_side_exits: int = 3,
     num_thresholds: int = 40,
 ) -> Iterator[OperatingPoint]:
@@ -124,13 +126,13 @@ def operating_points(
         for chosen in itertools.combinations(range(1, last), count):
             exits = [*chosen, last]
             for level in levels if chosen else [0.0]:
-                yield judge(exits, np.full(count, level, np.float32), clean, attacked, cost)
+                yield operating_point(exits, np.full(count, level, np.float32), clean, attacked, cost)
 
 
 def threshold_points(
     clean: Views,
     attacked: Sequence[Views],
-    cost: Callable[[list[int], np.ndarray], float],
+    cost: Callable[[Sequence[int], np.ndarray], float],
     exits: Sequence[int] | None = None,
 ) -> Iterator[OperatingPoint]:
     """Choices of thresholds, each exit its own, for one choice of exits.
@@ -139,7 +141,9 @@ def threshold_points(
     quarter as much, accuracy) minus price times cost; all that was judged on the way is given.
 
     Args:
-        clean, attacked, cost: as for `operating_points`.
+        clean: as for `operating_points`.
+        attacked: likewise.
+        cost: likewise.
         exits: 1-based, the last one included; default: all.
     """
     last = clean.entropies.shape[1]
@@ -149,7 +153,7 @@ def threshold_points(
     quantiles = np.quantile(clean.entropies[:, kept], np.linspace(0, 1, NUM_LEVELS), axis=0).T
     # Nobody leaves; a share does; everybody does.
     levels = [np.array([0.0, *each, 2 * each[-1] + 1], np.float32) for each in quantiles]
-    best = judge(exits, np.zeros(len(kept), np.float32), clean, attacked, cost)
+    best = operating_point(exits, np.zeros(len(kept), np.float32), clean, attacked, cost)
     yield best
     for price in PRICES:
 
@@ -162,7 +166,7 @@ def threshold_points(
                 for level in allowed:
                     tried = np.array(best.thresholds, np.float32)
                     tried[number] = level
-                    point = judge(exits, tried, clean, attacked, cost)
+                    point = operating_point(exits, tried, clean, attacked, cost)
                     yield point
                     best = max(best, point, key=worth)
             if worth(best) == before:

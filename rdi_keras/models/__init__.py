@@ -19,6 +19,7 @@ BACKBONES: dict[str, Callable[..., Backbone]] = {
     "resnet18": resnet18,
     "mobilenet_v2": mobilenet_v2,
 }
+"""What makes a backbone, by the names that `backbone` takes."""
 OPTIONS = ("exits_after", "heads", "width")
 
 
@@ -59,3 +60,7 @@ __all__ = [
     "resnet18",
     "small_cnn",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__

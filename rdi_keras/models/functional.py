@@ -31,10 +31,9 @@ def from_backbone(
         InputError: if a layer does not exist, is not passed by everything, or stands out of order; if
             the output is no vector of logits.
 
-    Example:
-
-    >>> trunk = keras.applications.MobileNetV2((96, 96, 3), weights=None, classifier_activation=None)
-    >>> model = from_backbone(trunk, ["block_2_add", "block_5_add"], model_class=RobustModel)
+    Examples:
+        >>> trunk = keras.applications.MobileNetV2((96, 96, 3), weights=None, classifier_activation=None)
+        >>> model = from_backbone(trunk, ["block_2_add", "block_5_add"], model_class=RobustModel)
     """
     images, logits = _only(keras_model, "input"), _only(keras_model, "output")
     last = logits._keras_history.operation
@@ -53,7 +52,8 @@ def from_backbone(
     before_last = last.input if not isinstance(last.input, list | tuple) else logits
     if any(before_last is cut for cut in cuts):
         before_last = logits
-    segments, features, before = [], images, "input"
+    segments: list[keras.Model] = []
+    features, before = images, "input"
     for name, cut in zip([*exits_after, last.name], [*cuts, before_last], strict=True):
         segments.append(_between(features, before, cut, name, f"segment_{len(segments) + 1}"))
         features, before = cut, name
@@ -107,7 +107,7 @@ def _between(start: Tensor, before: str, end: Tensor, name: str, segment_name: s
 
 
 def _head(cut: Tensor, heads: str | Block, num_classes: int, number: int) -> keras.Model:
-    make = light_head(num_classes, f"head_{number}") if heads == "light" else heads
+    make = light_head(num_classes, f"head_{number}") if isinstance(heads, str) else heads
     features = keras.Input(cut.shape[1:])
     logits = make(features)
     if tuple(logits.shape[1:]) != (num_classes,):

@@ -9,6 +9,7 @@ from rdi_keras.errors import InputError
 from rdi_keras.models.multi_exit import Block, Tensor
 
 HEADS = ("paper", "light")
+"""The kinds of side heads that a backbone takes by name."""
 # Light heads pool to a grid of at most so many rows and columns.
 GRID = 4
 

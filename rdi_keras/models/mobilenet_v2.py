@@ -52,9 +52,8 @@ def mobilenet_v2(
     Raises:
         InputError: if `exits_after`, `heads` or `width` are not allowed.
 
-    Example:
-
-    >>> model = MultiExitModel.from_backbone(mobilenet_v2((32, 32, 3), num_classes=10))
+    Examples:
+        >>> model = MultiExitModel.from_backbone(mobilenet_v2((32, 32, 3), num_classes=10))
     """
     if not 0 < width <= 4:
         raise InputError(f"width must be above 0 and at most 4. Received: {width}")

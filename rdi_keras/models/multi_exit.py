@@ -39,7 +39,7 @@ class Backbone:
     """
 
     name: str
-    input_shape: tuple[int, int, int]
+    input_shape: tuple[int, ...]
     stages: tuple[Stage, ...]
 
     def without_side_exits(self) -> "Backbone":
@@ -61,10 +61,9 @@ class MultiExitModel(keras.Model):
         heads: N functional models; head k takes the features of segment k.
         name: the model's name.
 
-    Example:
-
-    >>> model = MultiExitModel.from_backbone(small_cnn((28, 28, 1), num_classes=10))
-    >>> logits = model(images, training=False)  # {"exit_1": [B, 10], ...}
+    Examples:
+        >>> model = MultiExitModel.from_backbone(small_cnn((28, 28, 1), num_classes=10))
+        >>> logits = model(images, training=False)  # {"exit_1": [B, 10], ...}
     """
 
     def __init__(
@@ -104,7 +103,9 @@ class MultiExitModel(keras.Model):
                 f"The last stage of backbone {backbone.name!r} needs a head, which gives the last "
                 "exit's logits. Received: none"
             )
-        segments, heads, bodies = [], [], []
+        segments: list[keras.Model] = []
+        heads: list[keras.Model] = []
+        bodies: list[Block] = []
         shape = backbone.input_shape
         for stage in backbone.stages:
             bodies.append(stage.body)

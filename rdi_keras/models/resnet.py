@@ -11,6 +11,7 @@ from rdi_keras.models.heads import pooled_head, side_heads
 from rdi_keras.models.multi_exit import Backbone, Block, Stage, Tensor
 
 DEPTHS = (20, 32, 38, 44, 56, 74, 110)
+"""The depths that `resnet` builds, 6 n + 2 layers each."""
 # From these image sizes on ResNet-18's stem halves the image once, and twice, before the first block.
 HALVED_ONCE, HALVED_TWICE = 64, 128
 
@@ -38,9 +39,8 @@ def resnet(
     Raises:
         InputError: if depth, `exits_after` or `heads` are not allowed.
 
-    Example:
-
-    >>> model = MultiExitModel.from_backbone(resnet((32, 32, 3), num_classes=10, depth=38))
+    Examples:
+        >>> model = MultiExitModel.from_backbone(resnet((32, 32, 3), num_classes=10, depth=38))
     """
     if depth not in DEPTHS:
         raise InputError(f"depth must be one of {', '.join(map(str, DEPTHS))}. Received: {depth}")

@@ -31,9 +31,8 @@ def small_cnn(
     Raises:
         InputError: if `exits_after` or `heads` are not allowed.
 
-    Example:
-
-    >>> model = MultiExitModel.from_backbone(small_cnn((28, 28, 1), num_classes=10))
+    Examples:
+        >>> model = MultiExitModel.from_backbone(small_cnn((28, 28, 1), num_classes=10))
     """
     padding = "same" if min(input_shape[:2]) < MIN_VALID_SIZE else "valid"
     bodies = [

@@ -20,6 +20,7 @@ PRESETS: dict[str, Callable[[], Config]] = {
     "digits": digits,
     "mnist": mnist,
 }
+"""What makes a configuration, by the names that `preset` takes."""
 
 
 def preset(name: str) -> Config:
@@ -35,7 +36,7 @@ def preset(name: str) -> Config:
 
 def describe_presets() -> str:
     """All presets with what they say of their command, time and result."""
-    return "\n\n".join(f"{name}\n{inspect.cleandoc(make.__doc__)}" for name, make in PRESETS.items())
+    return "\n\n".join(f"{name}\n{inspect.cleandoc(make.__doc__ or '')}" for name, make in PRESETS.items())
 
 
 __all__ = [
@@ -50,3 +51,7 @@ __all__ = [
     "describe_presets",
     "preset",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -52,6 +52,8 @@ class AttackConfig:
         objective: main, single(k), average, max_average, random_exit, exit_aware, divergence (of TRADES), or
             another one of docs/attacks.md; "+slowdown(w)" after it also pushes side exits to be unsure.
         solver: pgd, or n_fgsm (one step from noise wider than the ball).
+        epsilon: radius to train with, in pixel units, a number or a fraction; default: the run's. A smaller
+            one buys clean accuracy with robustness.
         num_steps: gradient steps of pgd; 1 with random start is Fast-AT.
         step_size: in pixel units, a number or a fraction such as 2/255; default: 2.5 · ε / num_steps, and
             1.25 · ε for one step.
@@ -62,15 +64,17 @@ class AttackConfig:
 
     objective: str = "main"
     solver: Literal["pgd", "n_fgsm"] = "pgd"
+    epsilon: str | float | None = None
     num_steps: int = 10
     step_size: str | float | None = None
     random_start: bool = True
     restarts: int = 1
     keep: Literal["best", "last"] = "best"
 
-    def __post_init__(self):
-        if self.step_size is not None:
-            self.step_size = str(self.step_size)
+    def __post_init__(self) -> None:
+        for name in ("epsilon", "step_size"):  # A YAML file may hold them as numbers.
+            if getattr(self, name) is not None:
+                setattr(self, name, str(getattr(self, name)))
 
 
 @dataclass
@@ -78,9 +82,10 @@ class TrainingConfig:
     """How weights are fitted.
 
     Attributes:
-        attack: makes the adversarial half of every batch.
-        loss: of every exit: mix (the paper's), trades or mart.
-        adversarial_weight: λ of mix, the share of the adversarial loss, 0 to 1.
+        attack: makes the attacked images of every batch.
+        loss: of every exit: mix (the paper's), split_mix (its estimate from batches of which a part is
+            attacked: about half the time at λ = 0.5), trades or mart.
+        adversarial_weight: λ of mix and split_mix, the share of the adversarial loss, 0 to 1.
         beta: of trades and mart: how much the clean and the attacked answer are to agree.
         label_smoothing: the share of every label's weight that goes to all classes alike.
         neighbour_weight: how much every exit under attack learns from its neighbours' clean answers.
@@ -111,7 +116,7 @@ class TrainingConfig:
     """
 
     attack: AttackConfig = field(default_factory=AttackConfig)
-    loss: Literal["mix", "trades", "mart"] = "mix"
+    loss: Literal["mix", "split_mix", "trades", "mart"] = "mix"
     adversarial_weight: float = 1.0
     beta: float = 6.0
     label_smoothing: float = 0.0
@@ -214,5 +219,5 @@ class Config:
     calibration: CalibrationConfig = field(default_factory=CalibrationConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         self.epsilon = str(self.epsilon)  # A YAML file may hold it as a number.

@@ -17,6 +17,7 @@ DEFENCES: dict[str, dict] = {
     "random_exit": {"attack.objective": "random_exit"},
     "exit_aware": {"attack.objective": "exit_aware"},
     "slow": {"attack.objective": "average+slowdown(1)"},
+    "split_mix": {"attack.objective": "average", "loss": "split_mix", "adversarial_weight": 0.5},
     "trades": {"attack.objective": "divergence", "loss": "trades"},
     "mart": {"attack.objective": "average", "loss": "mart"},
     "distilled": {"attack.objective": "average", "neighbour_weight": 1.0, "orthogonal_weight": 1.0},

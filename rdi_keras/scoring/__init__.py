@@ -5,3 +5,7 @@ from rdi_keras.scoring.runner import score
 from rdi_keras.scoring.sources import FolderSource, TfdsSource, source
 
 __all__ = ["FolderSource", "ResultFolder", "TfdsSource", "score", "source"]
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from rdi_keras.errors import InputError
-from rdi_keras.files import ASIDE, write_text, written_aside
+from rdi_keras.files import ASIDE, read_json, write_text, written_aside
 from rdi_keras.names import exit_names
 from rdi_keras.runs import make_folder
 from rdi_keras.scoring.samples import unseen
@@ -71,7 +71,7 @@ class ResultFolder:
         settings = json.loads(json.dumps(settings))
         file = self.path / SETTINGS_FILE
         try:
-            before = json.loads(file.read_text())
+            before = read_json(file)
         except (FileNotFoundError, NotADirectoryError):
             raise unseen(f"the folder {str(self.path)!r} of this run, with its {SETTINGS_FILE}") from None
         except (OSError, ValueError) as error:
@@ -120,7 +120,9 @@ class ResultFolder:
                 f"{len(missing)} of {planned} shards are missing in {str(self.path)!r}: removed, or "
                 "workers wrote them elsewhere. Repeat the command where every worker sees this folder"
             )
-        counts, exits, macs, errors = Counter(), Counter(), 0.0, [self.schema.empty_table()]
+        counts: Counter[str] = Counter()
+        exits: Counter[int] = Counter()
+        macs, errors = 0.0, [self.schema.empty_table()]
         for number in range(planned):
             table = self._rows(number)
             bad = table.filter(pc.is_valid(table["error"]))

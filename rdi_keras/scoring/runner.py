@@ -6,7 +6,7 @@ import os
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from numpy.typing import ArrayLike
@@ -15,6 +15,9 @@ from rdi_keras.errors import InputError
 from rdi_keras.scoring.results import ResultFolder
 from rdi_keras.scoring.samples import Source
 from rdi_keras.scoring.worker import Plan, ShardScorer, executed_digest
+
+if TYPE_CHECKING:  # Importing it for real loads TensorFlow.
+    from rdi_keras.serving import Predictor
 
 SHARD_SIZE = 1000
 CONNECT_SECONDS = 5
@@ -96,7 +99,7 @@ def score(
     return results.summarise(predictor.num_exits, len(shards))
 
 
-def _import_ray():
+def _import_ray() -> Any:
     # It would send statistics about its use, and ask before.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
@@ -109,7 +112,7 @@ def _import_ray():
     return ray
 
 
-def _predictor(model: str | Path, engine: str, thresholds: ArrayLike | None):
+def _predictor(model: str | Path, engine: str, thresholds: ArrayLike | None) -> "Predictor":
     """Opened here too, so that what is wrong with it is said before workers start."""
     from rdi_keras.serving import Predictor
 
@@ -117,12 +120,12 @@ def _predictor(model: str | Path, engine: str, thresholds: ArrayLike | None):
 
 
 @contextlib.contextmanager
-def _ray_connection(ray, address: str | None, workers: int | None) -> Iterator[None]:
+def _ray_connection(ray: Any, address: str | None, workers: int | None) -> Iterator[None]:
     """A connection, ended afterwards unless it was there before."""
     if ray.is_initialized():
         yield
         return
-    options = {"address": address}
+    options: dict[str, Any] = {"address": address}
     if address is None:
         from rdi_keras.serving.engines import available_cores
 
@@ -144,12 +147,13 @@ def _ray_connection(ray, address: str | None, workers: int | None) -> Iterator[N
 
 def _check_reachable(address: str | None) -> None:
     """Raises `OSError` where nobody listens: Ray itself would go on trying for minutes."""
-    parts = urlsplit(address if "://" in (address or "") else f"//{address}")
+    place = address or ""
+    parts = urlsplit(place if "://" in place else f"//{place}")
     if parts.port is not None:  # Not `auto` or `local`, which Ray resolves.
         socket.create_connection((parts.hostname, parts.port), CONNECT_SECONDS).close()
 
 
-def _run(ray, plan: Plan, shards: list[dict[str, Any]], workers: int | None) -> Iterator[dict[str, Any]]:
+def _run(ray: Any, plan: Plan, shards: list[dict[str, Any]], workers: int | None) -> Iterator[dict[str, Any]]:
     """Scores the shards; yields what a worker says of each, in the order in which they are finished.
 
     Raises:

@@ -2,8 +2,8 @@
 
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from dataclasses import Field, dataclass
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
@@ -58,6 +58,8 @@ class Source(Protocol):
 
 class Lean:
     """Travels without what it has found out, such as the names of a million files."""
+
+    __dataclass_fields__: ClassVar[dict[str, Field]]
 
     def __getstate__(self) -> dict:
         return {field: getattr(self, field) for field in self.__dataclass_fields__}

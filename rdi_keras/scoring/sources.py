@@ -3,6 +3,7 @@
 import errno
 import io
 import os
+import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,12 +12,13 @@ from typing import Any
 
 import numpy as np
 
+from rdi_keras.data import FOLDER_PREFIX
 from rdi_keras.data.folder import SUFFIXES, read_image
 from rdi_keras.errors import InputError
 from rdi_keras.scoring.samples import Lean, Sample, Source, files_digest, unseen
 from rdi_keras.scoring.tfds_source import TfdsSource
 
-FOLDER_PREFIX = "folder:"
+MAX_FILE_BYTES = 2**28
 # What keeps one image from being read, today and tomorrow.
 OWN_FAULTS = (errno.ENOENT, errno.EACCES, errno.EPERM, errno.ELOOP, errno.EISDIR, errno.ENOTDIR)
 
@@ -95,7 +97,7 @@ class FolderSource(Lean):
             path = self.folder / name
             label = labels.get(path.parent.name)
             try:
-                yield Sample(name, path.read_bytes(), label)
+                yield Sample(name, _bytes(path), label)
                 read += 1
             except OSError as error:
                 if error.errno not in OWN_FAULTS:  # The machine's, or the network's: another try may do.
@@ -105,13 +107,23 @@ class FolderSource(Lean):
             raise unseen(f"any of the {len(names)} images of a shard in the folder {str(self.folder)!r}")
 
     def decode(self, sample: Sample) -> np.ndarray:
-        return read_image(_NamedBytes(sample.key, sample.data), None)
+        return read_image(_NamedBytes(str(sample.key), sample.data or b""), None)
 
     def resize(self, image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
         from PIL import Image
 
         height, width = size
         return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
+
+
+def _bytes(path: Path) -> bytes:
+    found = path.stat()
+    # A pipe would keep who opens it waiting, and a device may never end.
+    if not stat.S_ISREG(found.st_mode):
+        raise OSError(errno.EPERM, "it is no file")
+    if found.st_size > MAX_FILE_BYTES:
+        raise OSError(errno.EPERM, f"it is larger than {MAX_FILE_BYTES // 2**20} MB")
+    return path.read_bytes()
 
 
 class _NamedBytes(io.BytesIO):
@@ -121,7 +133,7 @@ class _NamedBytes(io.BytesIO):
         super().__init__(data)
         self._name = name
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return self._name
 
 

@@ -5,13 +5,16 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from rdi_keras.data.tfds import DATA_DIR_VARIABLE, prepared_builder
 from rdi_keras.errors import InputError
 from rdi_keras.scoring.samples import Lean, Sample, files_digest, unseen
+
+if TYPE_CHECKING:
+    from tensorflow_datasets.core import DatasetBuilder
 
 TENSORFLOW_NOISE = re.compile(r"\{\{.*?\}\}|\[Op:\w+\]( name:)?")
 
@@ -53,7 +56,7 @@ class TfdsSource(Lean):
         return cls(str(tfds.core.Path(builder.data_dir).resolve()), split)
 
     @cached_property
-    def _builder(self):
+    def _builder(self) -> "DatasetBuilder":
         import tensorflow_datasets as tfds
 
         try:

@@ -5,9 +5,10 @@ import logging
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,6 +17,9 @@ from rdi_keras.metadata import FILE_NAME as METADATA_FILE
 from rdi_keras.runs import MODEL_FILE, SAVED_MODEL_FILE
 from rdi_keras.scoring.results import ResultFolder
 from rdi_keras.scoring.samples import Sample, Source, unseen
+
+if TYPE_CHECKING:  # Importing it for real loads TensorFlow.
+    from rdi_keras.serving import Predictor
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,6 @@ class ShardScorer:
         os.environ["TF_NUM_INTRAOP_THREADS"] = os.environ["TF_NUM_INTEROP_THREADS"] = "1"
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
         self.plan = plan
-        self._predictor = None
 
     def __call__(self, shard: dict[str, Any]) -> dict[str, Any]:
         """Scores a shard and writes its file.
@@ -78,12 +81,11 @@ class ShardScorer:
 
     def rows(self, shard: dict[str, Any]) -> list[dict[str, Any]]:
         """A row for every sample of a shard, in their order; with `error` where it could not be scored."""
-        if self._predictor is None:
-            self._predictor = self._open()
         samples = self.plan.source.read(shard, self._predictor.metadata.class_names)
         return [row for batch in _batches(samples, self.plan.batch_size) for row in self._score(batch)]
 
-    def _open(self):
+    @cached_property
+    def _predictor(self) -> "Predictor":
         from rdi_keras.serving import Predictor
         from rdi_keras.serving.engines import TENSORFLOW
 

@@ -1,17 +1,27 @@
 """Trained models for users: the Predictor, exports for servers and devices, the client."""
 
+from rdi_keras.metadata import Metadata
+from rdi_keras.runs import describe
 from rdi_keras.serving.client import Client, ServedPrediction
 from rdi_keras.serving.export import export_saved_model
 from rdi_keras.serving.litert import LiteRTRunner, export_litert
+from rdi_keras.serving.loopback import LoopbackServer
 from rdi_keras.serving.predictor import Prediction, Predictor, resolve_model_path
 
 __all__ = [
     "Client",
     "LiteRTRunner",
+    "LoopbackServer",
+    "Metadata",
     "Prediction",
     "Predictor",
     "ServedPrediction",
+    "describe",
     "export_litert",
     "export_saved_model",
     "resolve_model_path",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__

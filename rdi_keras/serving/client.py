@@ -3,8 +3,10 @@
 import random
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Sized
 from dataclasses import dataclass, fields
+from functools import partial
+from typing import TypeVar
 
 import grpc
 import numpy as np
@@ -27,9 +29,18 @@ from rdi_keras.names import (
 )
 from rdi_keras.serving.client_inputs import check_inputs
 from rdi_keras.serving.predictor import Prediction
-from rdi_keras.serving.transports import CallFailed, GrpcTransport, RestTransport, Signature, VersionState
+from rdi_keras.serving.transports import (
+    CallFailed,
+    GrpcTransport,
+    RestTransport,
+    Signature,
+    Transport,
+    VersionState,
+)
 
-TRANSPORTS = {"grpc": GrpcTransport, "rest": RestTransport}
+T = TypeVar("T")
+
+TRANSPORTS: dict[str, type[Transport]] = {"grpc": GrpcTransport, "rest": RestTransport}
 FIRST_PAUSE = 0.1  # Seconds before the first retry; each further one waits twice as long.
 
 _REFUSALS = {
@@ -72,10 +83,9 @@ class Client:
             signature do not fit what is served.
         ServerError: by methods if the server is down, too slow, or fails.
 
-    Example:
-
-    >>> with Client("localhost:8500", "digits") as client:
-    ...     client.predict(images).label
+    Examples:
+        >>> with Client("localhost:8500", "digits") as client:
+        ...     client.predict(images).label
     """
 
     def __init__(
@@ -104,7 +114,7 @@ class Client:
     def __enter__(self) -> "Client":
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -133,7 +143,7 @@ class Client:
         """
         if thresholds is not None and budget is not None:
             raise InputError("Give thresholds or a budget, not both. Received: both")
-        number = len(images) if hasattr(images, "__len__") else 0
+        number = len(images) if isinstance(images, Sized) else 0
         if thresholds is not None:
             limits = self._accepted(
                 ALL_EXITS, lambda exits: check_sample_thresholds(thresholds, number, len(exits.outputs))
@@ -160,14 +170,15 @@ class Client:
         """Outputs of any signature by name, for inputs by name that share dimension 0.
 
         Raises:
-            InputError, ServerError: as `predict`.
+            InputError: as `predict`.
+            ServerError: likewise.
         """
         return self._answers(signature, inputs, batch_size)[0]
 
     def signatures(self) -> dict[str, Signature]:
         """What the model takes and gives now, by signature."""
-        self._signatures = self._call(self._transport.signatures)
-        return self._signatures
+        self._signatures = found = self._call(self._transport.signatures)
+        return found
 
     def state(self) -> list[VersionState]:
         """The versions that the server knows, the newest first.
@@ -201,32 +212,29 @@ class Client:
         versions = [np.zeros(0, np.int64)]
         for start in range(0, number, batch_size):
             batch = {key: value[start : start + batch_size] for key, value in arrays.items()}
-            outputs, version = self._call(
-                lambda left, batch=batch: self._transport.predict(name, signature, batch, left)
-            )
+            outputs, version = self._call(partial(self._transport.predict, name, signature, batch))
             batches.append(outputs)
             versions.append(np.full(min(batch_size, number - start), version, np.int64))
         return batches, versions
 
-    def _accepted(self, name: str, check: Callable[[Signature], object]):
+    def _accepted(self, name: str, check: Callable[[Signature], T]) -> T:
         """What `check` makes of the signature; a refusal stands only against what is served now."""
         if self._signatures is not None:
             try:
-                return check(self._signature(name))
+                return check(self._signature(name, self._signatures))
             except InputError:
                 pass
-        self.signatures()
-        return check(self._signature(name))
+        return check(self._signature(name, self.signatures()))
 
-    def _signature(self, name: str) -> Signature:
-        if name not in self._signatures:
+    def _signature(self, name: str, there: dict[str, Signature]) -> Signature:
+        if name not in there:
             raise InputError(
-                f"{self._who()} has no signature {name!r}. It has: {', '.join(sorted(self._signatures))}. "
+                f"{self._who()} has no signature {name!r}. It has: {', '.join(sorted(there))}. "
                 "Ask for one of them, or export the model again with training/export.py"
             )
-        return self._signatures[name]
+        return there[name]
 
-    def _call(self, call: Callable[[float], object]):
+    def _call(self, call: Callable[[float], T]) -> T:
         """`call(seconds left)`, again while the server cannot be reached and time and retries last."""
         ends = time.monotonic() + self.timeout
         attempt = 1

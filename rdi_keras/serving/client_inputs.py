@@ -1,18 +1,17 @@
 """What a client checks before it sends anything: the fit of inputs to what a signature takes."""
 
 import io
-from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 from numpy.typing import ArrayLike
 
 from rdi_keras.checks import check_images
+from rdi_keras.data.folder import MAX_PIXELS
 from rdi_keras.errors import InputError
 from rdi_keras.names import IMAGE_BYTES, IMAGES
 from rdi_keras.serving.transports import Signature
-
-MAX_PIXELS = 50_000_000
 
 
 def check_inputs(name: str, signature: Signature, inputs: dict[str, ArrayLike]) -> dict[str, np.ndarray]:
@@ -52,7 +51,7 @@ def _check_input(key: str, spec: tf.TensorSpec, value: ArrayLike) -> np.ndarray:
     return array
 
 
-def _check_files(files: Sequence[bytes]) -> np.ndarray:
+def _check_files(files: Any) -> np.ndarray:
     files = [files] if isinstance(files, str | bytes) else list(files)
     for position, file in enumerate(files):
         if reason := _unreadable(file):
@@ -77,7 +76,7 @@ def _unreadable(file: object) -> str | None:
             if image.width * image.height > MAX_PIXELS:  # Decoded at full size before it is resized.
                 return f"{image.width}×{image.height} pixels large"
             image.verify()  # Finds damaged PNG files, and closes them.
-        with Image.open(io.BytesIO(file)) as image:
+        with Image.open(io.BytesIO(file), formats=["PNG", "JPEG"]) as image:
             image.load()  # Finds truncated JPEG files.
     except Exception as error:  # Pillow passes on whatever its decoders raise.
         return f"damaged or of another kind ({error})"

@@ -4,15 +4,19 @@ import functools
 import os
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Protocol
 
 import numpy as np
 import tensorflow as tf
 
 from rdi_keras.errors import InputError
+from rdi_keras.files import check_unchanged
 from rdi_keras.inference import adaptive
 from rdi_keras.models import MultiExitModel
 from rdi_keras.names import ADAPTIVE, ALL_EXITS, IMAGES, SERVING_DEFAULT, THRESHOLDS, exit_names
+from rdi_keras.runs import SAVED_MODEL_FILE
+from rdi_keras.serving.graphs import read_graphs
 
 AUTO, TENSORFLOW, ONNXRUNTIME = "auto", "tensorflow", "onnxruntime"
 ENGINES = (AUTO, TENSORFLOW, ONNXRUNTIME)
@@ -62,10 +66,13 @@ class SavedModelEngine:
     """TensorFlow, from a version folder.
 
     Raises:
-        InputError: if the SavedModel cannot be loaded, or lacks our signatures.
+        InputError: if the SavedModel cannot be loaded, may do more than compute, is not the one that was
+            exported, or lacks our signatures.
     """
 
     def __init__(self, path: Path):
+        read_graphs(path)
+        check_unchanged(path / SAVED_MODEL_FILE, "SavedModel")
         try:
             self._loaded = tf.saved_model.load(str(path))
         except Exception as error:  # What TensorFlow raises for a damaged file is not documented.
@@ -116,13 +123,13 @@ class OnnxEngine:
         try:
             self._session = runtime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
             images, thresholds = self._session.get_inputs()
+            self._names = [output.name for output in self._session.get_outputs()]
+            self.input_shape = tuple(images.shape[1:])
+            self.num_classes = self._session.get_outputs()[0].shape[-1]
+            self.num_exits = thresholds.shape[-1] + 1
         except Exception as error:  # ONNX Runtime has a class of its own for every cause.
             name = "graph" if isinstance(graph, bytes) else repr(str(graph))
             raise InputError(f"Cannot load the ONNX {name}: {error}. Export the model again") from None
-        self._names = [output.name for output in self._session.get_outputs()]
-        self.input_shape = tuple(images.shape[1:])
-        self.num_classes = self._session.get_outputs()[0].shape[-1]
-        self.num_exits = thresholds.shape[-1] + 1
         self._whole = functools.cache(whole)
 
     def adaptive(self, images: np.ndarray, thresholds: np.ndarray) -> dict:
@@ -150,7 +157,7 @@ def available_cores() -> int:
         return os.cpu_count() or 1
 
 
-def import_onnxruntime():
+def import_onnxruntime() -> ModuleType:
     """The package.
 
     Raises:

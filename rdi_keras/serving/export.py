@@ -5,7 +5,7 @@ import errno
 import shutil
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import keras
@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from rdi_keras.errors import InputError
+from rdi_keras.files import write_sums
 from rdi_keras.inference import adaptive, fold_batch_norm
 from rdi_keras.metadata import Metadata
 from rdi_keras.models import MultiExitModel
@@ -28,8 +29,7 @@ from rdi_keras.names import (
     WITH_BUDGET,
     exit_names,
 )
-from rdi_keras.runs import make_folder
-from rdi_keras.serving.onnx_graph import adaptive_onnx
+from rdi_keras.runs import SAVED_MODEL_FILE, make_folder
 from rdi_keras.serving.predictor import ONNX_FILE
 from rdi_keras.serving.warmup import write_warmup_requests
 
@@ -39,8 +39,8 @@ FLOAT32, FLOAT16 = "float32", "float16"
 def export_saved_model(
     model: MultiExitModel,
     metadata: Metadata,
-    folder: Path,
-    report_files: list[Path] = (),
+    folder: str | Path,
+    report_files: Sequence[Path] = (),
     fold: bool = True,
     weights: str = FLOAT32,
 ) -> Path:
@@ -51,7 +51,7 @@ def export_saved_model(
     `image_bytes` (`bytes`: PNG or JPEG files, resized to the model's input) all give `probabilities`,
     `label`, `exit`, `entropy`, `macs`, with segments really skipped; `all_exits` (`images`) gives the logits
     of `exit_1 … exit_N` and stays differentiable after reload. Weights are constants of the graph. Beside it
-    lies `adaptive.onnx`, the same as `adaptive` for ONNX runtimes.
+    lies `adaptive.onnx`, the same as `adaptive` for ONNX runtimes. `SHA256SUMS` names the contents of both.
 
     Args:
         model: calibrated.
@@ -68,18 +68,21 @@ def export_saved_model(
     Raises:
         InputError: if there is no such kind of weights, or the folder cannot be written.
     """
+    from rdi_keras.serving.onnx_graph import adaptive_onnx
+
     if weights not in (FLOAT32, FLOAT16):
         raise InputError(f"Unknown kind of weights {weights!r}. Allowed: {FLOAT32}, {FLOAT16}")
     served = fold_batch_norm(model) if fold else model
     if weights == FLOAT16:
         served = _rounded(served)
-    with _written_aside(folder) as aside:
+    with _written_aside(Path(folder)) as aside:
         _write_signatures(served, metadata, weights, aside)
         try:
             (aside / ONNX_FILE).write_bytes(adaptive_onnx(served).SerializeToString())
         except InputError as error:  # TensorFlow runs the model all the same.
             warnings.warn(f"Exported without {ONNX_FILE}. {error}", stacklevel=2)
         metadata.write(aside)
+        write_sums(aside, [each for each in (SAVED_MODEL_FILE, ONNX_FILE) if (aside / each).is_file()])
         write_warmup_requests(aside, metadata)
         for file in report_files:
             shutil.copy(file, aside)
@@ -99,8 +102,8 @@ def _rounded(model: MultiExitModel) -> MultiExitModel:
 
 def _write_signatures(model: MultiExitModel, metadata: Metadata, weights: str, folder: Path) -> None:
     height, width, channels = model.input_shape[1:]
-    images = tf.TensorSpec([None, height, width, channels], tf.float32, IMAGES)
-    thresholds = tf.TensorSpec([None, model.num_exits - 1], tf.float32, THRESHOLDS)
+    images_spec = tf.TensorSpec([None, height, width, channels], tf.float32, IMAGES)
+    thresholds_spec = tf.TensorSpec([None, model.num_exits - 1], tf.float32, THRESHOLDS)
     budgets = tf.TensorSpec([None], tf.float32, BUDGET)
     files = tf.TensorSpec([None], tf.string, IMAGE_BYTES)
     own_thresholds = model.thresholds.numpy()[None]
@@ -109,45 +112,54 @@ def _write_signatures(model: MultiExitModel, metadata: Metadata, weights: str, f
         for each, value in ((each, each.numpy()) for each in model.variables)
     ]
 
-    def with_constants():
+    def checked(tensor: tf.Tensor, spec: tf.TensorSpec) -> tf.Tensor:
+        # Servers let any shape through, and TensorFlow's kernels end the process at some.
+        return tf.ensure_shape(tensor, spec.shape)
+
+    def with_constants() -> keras.StatelessScope:
         return keras.StatelessScope([(each, tf.cast(value, each.dtype)) for each, value in frozen])
 
     # Traced once for the four signatures that call it.
-    @tf.function(input_signature=[images, thresholds], autograph=False)
-    def with_thresholds(images, thresholds):
+    @tf.function(input_signature=[images_spec, thresholds_spec], autograph=False)
+    def with_thresholds(images: tf.Tensor, thresholds: tf.Tensor) -> dict[str, tf.Tensor]:
         with with_constants():
-            return adaptive(model, images, thresholds)
+            return adaptive(model, checked(images, images_spec), checked(thresholds, thresholds_spec))
 
-    def serving_default(images):
+    def serving_default(images: tf.Tensor) -> dict[str, tf.Tensor]:
         return with_thresholds(images, tf.tile(own_thresholds, [tf.shape(images)[0], 1]))
 
-    def with_budget(images, budget):
-        table = metadata.budget_table
-        rows = tf.searchsorted(tf.constant(table.budgets, tf.float32), budget, side="right")
-        return with_thresholds(images, tf.gather(table.thresholds, tf.maximum(rows - 1, 0)))
-
-    def all_exits(images):
+    def all_exits(images: tf.Tensor) -> dict[str, tf.Tensor]:
         with with_constants():
-            return dict(zip(exit_names(model.num_exits), model.logits(images), strict=True))
+            logits = model.logits(checked(images, images_spec))
+            return dict(zip(exit_names(model.num_exits), logits, strict=True))
 
-    def decode(file):
+    def decode(file: tf.Tensor) -> tf.Tensor:
         image = tf.io.decode_image(file, channels=channels, expand_animations=False)
         image = tf.image.resize(tf.cast(image, tf.float32) / 255, [height, width], antialias=True)
         return tf.clip_by_value(image, 0.0, 1.0)
 
-    def image_bytes(files):
+    def image_bytes(files: tf.Tensor) -> dict[str, tf.Tensor]:
         decoded = tf.map_fn(decode, files, fn_output_signature=images_of_one)
         return serving_default(decoded)
 
     images_of_one = tf.TensorSpec([height, width, channels], tf.float32)
-    signatures = {
-        SERVING_DEFAULT: (serving_default, [images]),
-        ADAPTIVE: (lambda images, thresholds: with_thresholds(images, thresholds), [images, thresholds]),
-        ALL_EXITS: (all_exits, [images]),
+    signatures: dict[str, tuple[Callable, list]] = {
+        SERVING_DEFAULT: (serving_default, [images_spec]),
+        ADAPTIVE: (
+            lambda images, thresholds: with_thresholds(images, thresholds),
+            [images_spec, thresholds_spec],
+        ),
+        ALL_EXITS: (all_exits, [images_spec]),
         IMAGE_FILES: (lambda bytes: image_bytes(bytes), [files]),
     }
-    if metadata.budget_table is not None:
-        signatures[WITH_BUDGET] = (with_budget, [images, budgets])
+    table = metadata.budget_table
+    if table is not None:
+
+        def with_budget(images: tf.Tensor, budget: tf.Tensor) -> dict[str, tf.Tensor]:
+            rows = tf.searchsorted(tf.constant(table.budgets, tf.float32), budget, side="right")
+            return with_thresholds(images, tf.gather(table.thresholds, tf.maximum(rows - 1, 0)))
+
+        signatures[WITH_BUDGET] = (with_budget, [images_spec, budgets])
     traced = {
         name: tf.function(function, autograph=False).get_concrete_function(*inputs)
         for name, (function, inputs) in signatures.items()
@@ -171,7 +183,7 @@ def _written_aside(folder: Path) -> Iterator[Path]:
 
 def _rename_to_next_version(aside: Path) -> Path:
     while True:
-        taken = [int(each.name) for each in aside.parent.iterdir() if each.name.isdigit()]
+        taken = [int(each.name) for each in aside.parent.iterdir() if each.name.isdecimal()]
         try:
             return aside.rename(aside.with_name(str(max(taken, default=0) + 1)))
         except OSError as error:

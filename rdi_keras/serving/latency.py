@@ -100,7 +100,7 @@ def median_ms(ways: Sequence[Callable[[], object]], seconds: float) -> list[floa
     """
     for way in ways:
         way()
-    spent = [[] for _ in ways]
+    spent: list[list[float]] = [[] for _ in ways]
     end = time.perf_counter() + seconds * len(ways)
     while len(spent[-1]) < MIN_ROUNDS or time.perf_counter() < end:
         for way, taken in zip(ways, spent, strict=True):

@@ -3,7 +3,7 @@
 import json
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sized
 from pathlib import Path
 
 import keras
@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 
 from rdi_keras.checks import check_batch_size, check_images, check_thresholds
 from rdi_keras.errors import InputError
+from rdi_keras.files import read_json
 from rdi_keras.inference import fold_batch_norm
 from rdi_keras.metadata import Metadata
 from rdi_keras.models import MultiExitModel
@@ -102,13 +103,13 @@ class LiteRTRunner:
         chosen = self.metadata.thresholds if thresholds is None else thresholds
         self.thresholds = check_thresholds(chosen, self.num_exits)
         try:
-            self.kind = json.loads((self.path / KIND_FILE).read_text())["kind"]
+            self.kind = read_json(self.path / KIND_FILE)["kind"]
             self.stages = LiteRTStages(self.path, num_threads)
         except ImportError:
             raise InputError(
                 'LiteRT files need the package ai-edge-litert. Install it: pip install "rdi_keras[litert]"'
             ) from None
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise InputError(
                 f"Cannot open the LiteRT files in {str(self.path)!r}: {error}. Export them again with "
                 "rdi.serving.export_litert"
@@ -141,7 +142,7 @@ class LiteRTRunner:
 
 
 def _calibration_images(calibration: ArrayLike | None, model: MultiExitModel) -> np.ndarray:
-    if calibration is None or not len(calibration):
+    if calibration is None or (isinstance(calibration, Sized) and not len(calibration)):
         raise InputError("int8 files need calibration images, such as dataset.train.images. Received: none")
     images = check_images(calibration, model.input_shape[1:])
     count = min(len(images), MAX_CALIBRATION)
@@ -168,7 +169,7 @@ def _write_stages(model: MultiExitModel, kind: str, images: np.ndarray | None, f
                 features = _in_batches(part, features)
 
 
-def _stage(model: MultiExitModel, number: int):
+def _stage(model: MultiExitModel, number: int) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
     segment, head = model.segments[number - 1], model.heads[number - 1]
 
     def run(features: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -185,7 +186,7 @@ def _set_kind(converter: tf.lite.TFLiteConverter, kind: str, features: np.ndarra
     if kind == "float32":
         return
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
-    if kind == "float16":
+    if features is None:  # The ranges of activations are those of int8 alone.
         converter.target_spec.supported_types = [tf.float16]
         return
 
@@ -198,6 +199,8 @@ def _set_kind(converter: tf.lite.TFLiteConverter, kind: str, features: np.ndarra
     converter.target_spec.supported_ops = [integer, any_type]
 
 
-def _in_batches(part, features: np.ndarray, size: int = 64) -> np.ndarray:
+def _in_batches(
+    part: Callable[[tf.Tensor], dict[str, tf.Tensor]], features: np.ndarray, size: int = 64
+) -> np.ndarray:
     starts = range(0, len(features), size)
     return np.concatenate([part(features[start : start + size])["features"].numpy() for start in starts])

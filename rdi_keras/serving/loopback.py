@@ -8,14 +8,19 @@ nobody, and listens on 127.0.0.1 only.
 """
 
 import contextlib
+import math
 import threading
+from collections.abc import Iterator
 from concurrent import futures
 from pathlib import Path
 
 import grpc
+import numpy as np
 import tensorflow as tf
+from tensorflow.core.framework import tensor_pb2
 from tensorflow_serving.apis import (
     get_model_metadata_pb2,
+    get_model_status_pb2,
     model_pb2,
     model_service_pb2_grpc,
     predict_pb2,
@@ -24,7 +29,7 @@ from tensorflow_serving.apis import (
 
 from rdi_keras.errors import InputError
 from rdi_keras.names import SERVING_DEFAULT
-from rdi_keras.serving.loopback_rest import start_rest
+from rdi_keras.serving.loopback_rest import MAX_REQUEST, start_rest
 from rdi_keras.serving.transports import CallFailed
 from rdi_keras.serving.versions import VersionedModel
 
@@ -32,7 +37,7 @@ HOST = "127.0.0.1"
 
 _OPTIONS = [
     ("grpc.max_send_message_length", -1),
-    ("grpc.max_receive_message_length", -1),
+    ("grpc.max_receive_message_length", MAX_REQUEST),
     (
         "grpc.so_reuseport",
         0,
@@ -62,10 +67,9 @@ class LoopbackServer:
     Raises:
         InputError: if there is no version to serve, or a port is taken.
 
-    Example:
-
-    >>> with LoopbackServer("saved_models/digits") as server:
-    ...     Client(server.address, "digits").predict(images)
+    Examples:
+        >>> with LoopbackServer("saved_models/digits") as server:
+        ...     Client(server.address, "digits").predict(images)
     """
 
     def __init__(
@@ -98,7 +102,7 @@ class LoopbackServer:
     def __enter__(self) -> "LoopbackServer":
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
     def stop(self, grace: float = 5.0) -> None:
@@ -124,10 +128,12 @@ class _Prediction(prediction_service_pb2_grpc.PredictionServiceServicer):
     def __init__(self, server: LoopbackServer):
         self._server = server
 
-    def Predict(self, request, context):  # noqa: N802 - the proto's name.
+    def Predict(  # noqa: N802 - the proto's name.
+        self, request: predict_pb2.PredictRequest, context: grpc.ServicerContext
+    ) -> predict_pb2.PredictResponse:
         with _failures(context):
             version = self._server.chosen(request.model_spec.name).version(_number(request.model_spec))
-            inputs = {name: tf.make_ndarray(value) for name, value in request.inputs.items()}
+            inputs = {name: _array(value) for name, value in request.inputs.items()}
             name = request.model_spec.signature_name or SERVING_DEFAULT
             response = predict_pb2.PredictResponse(
                 model_spec=_spec(request.model_spec.name, version.number, name)
@@ -136,7 +142,9 @@ class _Prediction(prediction_service_pb2_grpc.PredictionServiceServicer):
                 response.outputs[key].CopyFrom(tf.make_tensor_proto(value.numpy()))
             return response
 
-    def GetModelMetadata(self, request, context):  # noqa: N802
+    def GetModelMetadata(  # noqa: N802
+        self, request: get_model_metadata_pb2.GetModelMetadataRequest, context: grpc.ServicerContext
+    ) -> get_model_metadata_pb2.GetModelMetadataResponse:
         with _failures(context):
             version = self._server.chosen(request.model_spec.name).version(_number(request.model_spec))
             response = get_model_metadata_pb2.GetModelMetadataResponse(
@@ -150,17 +158,30 @@ class _Model(model_service_pb2_grpc.ModelServiceServicer):
     def __init__(self, server: LoopbackServer):
         self._server = server
 
-    def GetModelStatus(self, request, context):  # noqa: N802
+    def GetModelStatus(  # noqa: N802
+        self, request: get_model_status_pb2.GetModelStatusRequest, context: grpc.ServicerContext
+    ) -> get_model_status_pb2.GetModelStatusResponse:
         with _failures(context):
             return self._server.chosen(request.model_spec.name).status(_number(request.model_spec))
 
 
 @contextlib.contextmanager
-def _failures(context: grpc.ServicerContext):
+def _failures(context: grpc.ServicerContext) -> Iterator[None]:
     try:
         yield
     except CallFailed as failed:
         context.abort(failed.code, failed.detail)
+
+
+def _array(value: tensor_pb2.TensorProto) -> np.ndarray:
+    """`CallFailed` if it is none, or one value stands for more than a request may hold."""
+    size = math.prod(each.size for each in value.tensor_shape.dim)
+    try:
+        if not 0 <= size <= MAX_REQUEST // 4:
+            raise ValueError(f"{size} values")
+        return tf.make_ndarray(value)
+    except (TypeError, ValueError) as error:
+        raise CallFailed(grpc.StatusCode.INVALID_ARGUMENT, f"No tensor that can be read: {error}") from None
 
 
 def _number(spec: model_pb2.ModelSpec) -> int | None:

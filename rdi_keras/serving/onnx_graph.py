@@ -5,6 +5,7 @@ means one call, one thread pool and no Python between the segments.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import onnx
@@ -71,10 +72,11 @@ def adaptive_onnx(model: MultiExitModel) -> onnx.ModelProto:
 class _Nodes:
     """The nodes and constants of one graph while it is built."""
 
-    def __init__(self):
-        self.nodes, self.constants = [], []
+    def __init__(self) -> None:
+        self.nodes: list[onnx.NodeProto] = []
+        self.constants: list[onnx.TensorProto] = []
 
-    def node(self, kind: str, inputs: list[str], outputs: list[str], **attributes) -> str:
+    def node(self, kind: str, inputs: list[str], outputs: list[str], **attributes: Any) -> str:
         self.nodes.append(helper.make_node(kind, inputs, outputs, **attributes))
         return outputs[0]
 
@@ -177,7 +179,7 @@ def _convert(model: MultiExitModel, number: int) -> onnx.ModelProto:
     segment, head = model.segments[number - 1], model.heads[number - 1]
     last = number == model.num_exits
 
-    def run(features):
+    def run(features: tf.Tensor) -> tuple:
         features = segment(features, training=False)
         logits = tf.cast(head(features, training=False), tf.float32)
         return (logits,) if last else (logits, features)

@@ -15,6 +15,7 @@ from rdi_keras.checks import (
     check_thresholds,
 )
 from rdi_keras.errors import InputError
+from rdi_keras.files import check_unchanged
 from rdi_keras.metadata import Metadata
 from rdi_keras.names import exit_names
 from rdi_keras.runs import MODEL_FILE, SAVED_MODEL_FILE, RunFolder
@@ -71,10 +72,9 @@ class Predictor:
         InputError: if there is no model at the path, the engine cannot be had, or thresholds or threads are
             not allowed.
 
-    Example:
-
-    >>> predictor = Predictor("saved_models/digits")
-    >>> predictor.predict(images).label
+    Examples:
+        >>> predictor = Predictor("saved_models/digits")
+        >>> predictor.predict(images).label
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class Predictor:
     ):
         if engine not in ENGINES:
             raise InputError(f"Unknown engine {engine!r}. Allowed: {', '.join(ENGINES)}")
-        self.path = resolve_model_path(Path(path))
+        self.path = resolve_model_path(path)
         self.metadata = Metadata.read(self.path)
         self.num_exits = self.metadata.num_exits
         self.num_classes = len(self.metadata.class_names)
@@ -175,6 +175,7 @@ class Predictor:
                 f"{str(self.path)!r} holds no {ONNX_FILE}, which the engine {ONNXRUNTIME!r} needs. Export "
                 f"the run again with training/export.py, or choose the engine {TENSORFLOW!r}"
             )
+        check_unchanged(self.path / ONNX_FILE, "ONNX file")
         return OnnxEngine(str(self.path / ONNX_FILE), lambda: SavedModelEngine(self.path), num_threads)
 
     def _check_metadata(self) -> None:
@@ -188,16 +189,17 @@ class Predictor:
             )
 
 
-def resolve_model_path(path: Path) -> Path:
+def resolve_model_path(path: str | Path) -> Path:
     """The run folder or version folder that a path means.
 
     Raises:
         InputError: if no model lies there.
     """
+    path = Path(path)
     if (path / MODEL_FILE).is_file() or (path / SAVED_MODEL_FILE).is_file():
         return path
     if path.is_dir():
-        versions = [each for each in path.iterdir() if each.name.isdigit()]
+        versions = [each for each in path.iterdir() if each.name.isdecimal()]
         versions = [each for each in versions if (each / SAVED_MODEL_FILE).is_file()]
         if versions:
             return max(versions, key=lambda each: int(each.name))

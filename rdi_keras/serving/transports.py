@@ -3,8 +3,9 @@
 import base64
 import http.client
 import json
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 from urllib.parse import quote
 
 import grpc
@@ -55,7 +56,7 @@ class CallFailed(Exception):  # noqa: N818 - an outcome that the client turns in
         detail: the server's or the system's words, in one line.
     """
 
-    def __init__(self, code: grpc.StatusCode, detail: str):
+    def __init__(self, code: grpc.StatusCode, detail: object):
         self.code = code
         self.detail = " ".join(str(detail).split())
         super().__init__(f"{code.name}: {self.detail}")
@@ -87,6 +88,9 @@ class VersionState:
 class Transport(Protocol):
     """What a client needs of a server. `timeout` is in seconds; every call raises `CallFailed`."""
 
+    def __init__(self, address: str, model: str, version: int | None):
+        """For one model, on the server at `host:port`; `version` is its number, `None` for the newest."""
+
     def predict(
         self, name: str, signature: Signature, inputs: dict[str, np.ndarray], timeout: float
     ) -> tuple[dict[str, np.ndarray], int]:
@@ -113,7 +117,9 @@ class GrpcTransport:
         self._prediction = prediction_service_pb2_grpc.PredictionServiceStub(self._channel)
         self._model = model_service_pb2_grpc.ModelServiceStub(self._channel)
 
-    def predict(self, name, signature, inputs, timeout):
+    def predict(
+        self, name: str, signature: Signature, inputs: dict[str, np.ndarray], timeout: float
+    ) -> tuple[dict[str, np.ndarray], int]:
         request = predict_pb2.PredictRequest(model_spec=self._spec)
         request.model_spec.signature_name = name
         for key, value in inputs.items():
@@ -122,7 +128,7 @@ class GrpcTransport:
         outputs = {key: tf.make_ndarray(value) for key, value in response.outputs.items()}
         return outputs, response.model_spec.version.value
 
-    def signatures(self, timeout):
+    def signatures(self, timeout: float) -> dict[str, Signature]:
         request = get_model_metadata_pb2.GetModelMetadataRequest(
             model_spec=self._spec, metadata_field=["signature_def"]
         )
@@ -131,15 +137,15 @@ class GrpcTransport:
         response.metadata["signature_def"].Unpack(found)
         return _signatures(found)
 
-    def state(self, timeout):
+    def state(self, timeout: float) -> list[VersionState]:
         request = get_model_status_pb2.GetModelStatusRequest(model_spec=self._spec)
         return _states(self._call(self._model.GetModelStatus, request, timeout))
 
-    def close(self):
+    def close(self) -> None:
         self._channel.close()
 
     @staticmethod
-    def _call(method, request, timeout):
+    def _call(method: Callable[..., Any], request: Any, timeout: float) -> Any:
         try:
             return method(request, timeout=timeout)
         except grpc.RpcError as error:
@@ -159,7 +165,9 @@ class RestTransport:
         if version is not None:
             self._path += f"/versions/{version}"
 
-    def predict(self, name, signature, inputs, timeout):
+    def predict(
+        self, name: str, signature: Signature, inputs: dict[str, np.ndarray], timeout: float
+    ) -> tuple[dict[str, np.ndarray], int]:
         columns = {key: _as_json(value) for key, value in inputs.items()}
         body = json.dumps({"signature_name": name, "inputs": columns})
         outputs = self._call("POST", f"{self._path}:predict", body, timeout)["outputs"]
@@ -171,20 +179,20 @@ class RestTransport:
         }
         return arrays, UNKNOWN_VERSION if self._version is None else self._version
 
-    def signatures(self, timeout):
+    def signatures(self, timeout: float) -> dict[str, Signature]:
         response = self._call("GET", f"{self._path}/metadata", None, timeout)
         found = get_model_metadata_pb2.SignatureDefMap()
         definitions = response["metadata"]["signature_def"]
         return _signatures(json_format.ParseDict(definitions, found, ignore_unknown_fields=True))
 
-    def state(self, timeout):
+    def state(self, timeout: float) -> list[VersionState]:
         response = self._call("GET", self._path, None, timeout)
         return _states(json_format.ParseDict(response, get_model_status_pb2.GetModelStatusResponse()))
 
-    def close(self):
+    def close(self) -> None:
         """Nothing is kept open."""
 
-    def _call(self, method, path, body, timeout):
+    def _call(self, method: str, path: str, body: str | None, timeout: float) -> dict:
         connection = http.client.HTTPConnection(self._address, timeout=timeout)
         try:
             connection.request(method, path, body, {"Content-Type": "application/json"})
@@ -211,7 +219,7 @@ def _parse(status: int, text: bytes) -> dict:
     raise CallFailed(codes.get(status, grpc.StatusCode.UNKNOWN), response.get("error", f"HTTP {status}"))
 
 
-def _as_json(value: np.ndarray):
+def _as_json(value: np.ndarray) -> list:
     if value.dtype == object:
         return [{"b64": base64.b64encode(each).decode()} for each in value]
     return value.tolist()
@@ -225,7 +233,7 @@ def _signatures(definitions: get_model_metadata_pb2.SignatureDefMap) -> dict[str
     }
 
 
-def _specs(tensors) -> dict[str, tf.TensorSpec]:
+def _specs(tensors: Mapping) -> dict[str, tf.TensorSpec]:
     return {
         name: tf.TensorSpec(tf.TensorShape(info.tensor_shape), tf.dtypes.as_dtype(info.dtype), name)
         for name, info in sorted(tensors.items())

@@ -1,16 +1,21 @@
 """The versions of one SavedModel as the loopback server holds them: found, loaded, rolled over."""
 
+import gc
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import grpc
+import numpy as np
 import tensorflow as tf
-from tensorflow.core.protobuf import saved_model_pb2
+from tensorflow.core.protobuf import meta_graph_pb2
 from tensorflow_serving.apis import get_model_metadata_pb2, get_model_status_pb2, prediction_log_pb2
 
 from rdi_keras.errors import InputError
+from rdi_keras.files import check_unchanged
 from rdi_keras.names import SERVING_DEFAULT
 from rdi_keras.runs import SAVED_MODEL_FILE
+from rdi_keras.serving.graphs import read_graphs
 from rdi_keras.serving.transports import CallFailed
 from rdi_keras.serving.warmup import WARMUP_FILE
 
@@ -29,17 +34,19 @@ class LoadedVersion:
 
     number: int
     definitions: get_model_metadata_pb2.SignatureDefMap = field(repr=False)
-    loaded: object = field(repr=False)
+    loaded: Any = field(repr=False)
 
     @classmethod
     def load(cls, folder: Path) -> "LoadedVersion":
         """Loads a version's folder and replays its warm-up requests, as TensorFlow Serving does.
 
         Raises:
+            InputError: if the model may do more than compute, or is not the one that was exported.
             Exception: whatever TensorFlow raises for a damaged model.
         """
-        file = saved_model_pb2.SavedModel.FromString((folder / SAVED_MODEL_FILE).read_bytes())
-        definitions = get_model_metadata_pb2.SignatureDefMap(signature_def=file.meta_graphs[0].signature_def)
+        graph = read_graphs(folder).meta_graphs[0]
+        check_unchanged(folder / SAVED_MODEL_FILE, "SavedModel")
+        definitions = get_model_metadata_pb2.SignatureDefMap(signature_def=graph.signature_def)
         version = cls(int(folder.name), definitions, tf.saved_model.load(str(folder)))
         if (folder / WARMUP_FILE).is_file():
             for record in tf.data.TFRecordDataset(str(folder / WARMUP_FILE)).as_numpy_iterator():
@@ -48,7 +55,7 @@ class LoadedVersion:
                 version.run(request.model_spec.signature_name, inputs)
         return version
 
-    def definition(self, signature: str):
+    def definition(self, signature: str) -> meta_graph_pb2.SignatureDef:
         """The signature's definition; `CallFailed` with TensorFlow Serving's words if there is none."""
         name = signature or SERVING_DEFAULT
         if name not in self.loaded.signatures:
@@ -57,7 +64,7 @@ class LoadedVersion:
             )
         return self.definitions.signature_def[name]
 
-    def run(self, signature: str, inputs: dict) -> dict[str, tf.Tensor]:
+    def run(self, signature: str, inputs: dict[str, np.ndarray]) -> dict[str, tf.Tensor]:
         """Outputs of a signature, by name, for arrays by name.
 
         Raises:
@@ -70,6 +77,12 @@ class LoadedVersion:
                 f"input size does not match signature: sent {sorted(inputs)}, takes "
                 f"{sorted(definition.inputs)}",
             )
+        for name, value in inputs.items():  # TensorFlow's kernels end the process at some other shapes.
+            shape = tf.TensorShape(definition.inputs[name].tensor_shape)
+            if not shape.is_compatible_with(value.shape):
+                raise CallFailed(
+                    grpc.StatusCode.INVALID_ARGUMENT, f"input {name} takes shape {shape}, not {value.shape}"
+                )
         try:
             tensors = {name: tf.constant(value) for name, value in inputs.items()}
             return self.loaded.signatures[signature or SERVING_DEFAULT](**tensors)
@@ -110,16 +123,19 @@ class VersionedModel:
     def refresh(self) -> None:
         """Looks at the folder, loads what is new, and rolls over. Not for two threads at a time."""
         files = self.folder.glob(f"*/{SAVED_MODEL_FILE}")
-        found = sorted(int(each.parent.name) for each in files if each.parent.name.isdigit())
+        found = sorted(int(each.parent.name) for each in files if each.parent.name.isdecimal())
         self._failed &= set(found)
         while missing := self._wanted(found) - set(self._serving):
             self._load(max(missing))
         loaded = self._wanted(found)
         if not loaded:
             return  # Better an old version than none.
-        for number in set(self._serving) - loaded:
+        gone = set(self._serving) - loaded
+        for number in gone:
             self._states[number] = (_State.END, "")
         self._serving = {number: self._serving[number] for number in loaded}
+        if gone:
+            gc.collect()  # What TensorFlow loads holds itself, tens of megabytes a version.
 
     def _wanted(self, found: list[int]) -> set[int]:
         return set([number for number in found if number not in self._failed][-self._keep :])

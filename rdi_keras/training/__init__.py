@@ -51,3 +51,7 @@ __all__ = [
     "robust_budget_table",
     "take_trunk",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__

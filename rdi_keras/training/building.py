@@ -21,6 +21,7 @@ from rdi_keras.defenses import (
     OrthogonalDistillation,
     RobustLoss,
     RobustModel,
+    SplitMix,
     Trades,
 )
 from rdi_keras.errors import InputError
@@ -58,12 +59,17 @@ SINGLE_STEP = 1.25
 
 
 def check_numbers(config: Config) -> None:
-    """Raises `InputError` if a number in the configuration is out of its range."""
+    """Raises `InputError` if a number in the configuration is out of its range, or the name is no name."""
     for name, (lowest, highest) in RANGES.items():
         value = attrgetter(name)(config)
         if value is not None and not lowest <= value <= highest:
             upper = "" if highest == math.inf else f" and at most {highest}"
             raise InputError(f"{name} must be at least {lowest}{upper}. Received: {value}")
+    if Path(config.name).name != config.name or config.name in ("", ".."):
+        raise InputError(
+            "name must be that of one folder, in which results are written; runs_dir says where it lies. "
+            f"Received: {config.name!r}"
+        )
     if config.calibration.attacked and config.calibration.shares is not None:
         raise InputError(
             "Calibration under attack takes a budget, not shares. Received: calibration.attacked="
@@ -88,9 +94,16 @@ def load_data(config: Config) -> Dataset:
     return dataset.with_train_limit(wanted.train_limit)
 
 
-def build_attack(config: AttackConfig, epsilon: str) -> Attack:
+def training_radius(config: AttackConfig, epsilon: str | float) -> float:
+    """The radius that is trained with: the attack's own, or else the run's."""
+    if config.epsilon is None:
+        return parse_epsilon(epsilon)
+    return parse_epsilon(config.epsilon, "training.attack.epsilon")
+
+
+def build_attack(config: AttackConfig, epsilon: str | float) -> Attack:
     """The training attack of a configuration."""
-    radius = parse_epsilon(epsilon)
+    radius = training_radius(config, epsilon)
     if config.solver == "n_fgsm":
         return Attack(objective(config.objective), NFGSM(radius), config.keep)
     reach = REACH if config.num_steps > 1 else SINGLE_STEP
@@ -114,9 +127,10 @@ def build_loss(config: TrainingConfig) -> RobustLoss:
                 "or trades"
             )
         return Mart(config.beta)
-    if config.loss != "mix":
-        raise InputError(f"Unknown loss {config.loss!r}. Allowed: mix, trades, mart")
-    return Mix(config.adversarial_weight, config.label_smoothing)
+    mixes = {"mix": Mix, "split_mix": SplitMix}
+    if config.loss not in mixes:
+        raise InputError(f"Unknown loss {config.loss!r}. Allowed: {', '.join(mixes)}, trades, mart")
+    return mixes[config.loss](config.adversarial_weight, config.label_smoothing)
 
 
 def build_terms(config: TrainingConfig) -> list[ExitTerm]:
@@ -164,7 +178,9 @@ def build_model(config: Config, dataset: Dataset, side_exits: bool = True) -> Ro
                 f"training.replays={training.replays}, training.adversarial_weight=0"
             )
         batch_size = min(training.batch_size, len(dataset.train))
-        carried = CarriedPerturbation(config.epsilon, (batch_size, *dataset.input_shape))
+        carried = CarriedPerturbation(
+            training_radius(training.attack, config.epsilon), (batch_size, *dataset.input_shape)
+        )
     model.compile(
         make_optimizer(training, num_steps),
         build_attack(training.attack, config.epsilon),

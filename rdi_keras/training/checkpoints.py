@@ -15,7 +15,7 @@ from rdi_keras.errors import InputError
 from rdi_keras.files import written_aside
 
 KEPT = 2  # The newest may turn out to be damaged.
-DAMAGED = (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)
+DAMAGED = (OSError, ValueError, TypeError, KeyError, EOFError, MemoryError, zipfile.BadZipFile, zlib.error)
 
 
 @dataclass

@@ -9,6 +9,7 @@ import tensorflow as tf
 from rdi_keras.errors import InputError
 
 STRATEGIES = ("none", "mirrored", "multi_worker")
+"""Who may train together: see `Config.strategy`."""
 
 
 @dataclass(frozen=True)

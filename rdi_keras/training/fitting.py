@@ -22,8 +22,8 @@ from rdi_keras.training.cluster import Cluster
 from rdi_keras.training.loop import TrainingLoop
 from rdi_keras.training.stopping import StopRequest
 
-# Held-out samples that the progress of training is measured on.
 VALIDATION_SAMPLES = 1000
+"""How many held-out samples the progress of training is measured on."""
 PROBE_STEPS = 10
 
 

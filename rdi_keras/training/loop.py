@@ -3,6 +3,7 @@
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -109,7 +110,7 @@ class TrainingLoop:
             # Several processes do not come to the same step: theirs is the last state that all agreed on.
             if self._checkpoints and not (self._stop.requested and self._cluster.num_workers > 1):
                 saved = self._checkpoints.save(self._state(), progress)
-        if self._stop.requested:
+        if self._stop.signal is not None:
             kept = "the state is saved" if saved else "the state could not be saved; the last one stays"
             raise StoppedError(self._stop.signal, kept)
         self._tell("on_train_end")
@@ -173,7 +174,7 @@ class TrainingLoop:
         return {metric.name: float(metric.result()) for metric in self._model.metrics}
 
     def _compiled(self, step: Callable) -> Callable:
-        def run(images, labels):
+        def run(images: tf.Tensor, labels: tf.Tensor) -> dict:
             return self._cluster.strategy.run(step, args=((images, labels),))
 
         return tf.function(run, jit_compile=self._model.jit_compile, reduce_retracing=True)
@@ -183,7 +184,7 @@ class TrainingLoop:
         local = self._cluster.strategy.experimental_local_results
         return {name: float(local(value)[0]) for name, value in logs.items()}
 
-    def _tell(self, event: str, *arguments) -> None:
+    def _tell(self, event: str, *arguments: Any) -> None:
         for each in self._callbacks:
             getattr(each, event)(*arguments)
 

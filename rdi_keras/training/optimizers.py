@@ -1,11 +1,14 @@
 """Optimizers and learning-rate schedules, by a configuration."""
 
+from typing import Any
+
 import keras
 
 from rdi_keras.errors import InputError
 from rdi_keras.presets import TrainingConfig
 
 OPTIMIZERS = ("adam", "sgd")
+"""The optimizers that a configuration may name."""
 WARMUP_SHARE = 0.1
 # Of one_cycle: where the rate is highest, and where it starts.
 PEAK_SHARE, START_SHARE = 0.4, 0.1
@@ -80,7 +83,7 @@ class OneCycle(keras.optimizers.schedules.LearningRateSchedule):
     def __init__(self, learning_rate: float, rise: int, num_steps: int):
         self.learning_rate, self.rise, self.num_steps = learning_rate, rise, num_steps
 
-    def __call__(self, step):
+    def __call__(self, step: Any) -> Any:
         step = keras.ops.cast(step, "float32")
         up = START_SHARE + (1 - START_SHARE) * step / max(self.rise, 1)
         down = 1 - (1 - LAST_SHARE) * (step - self.rise) / max(self.num_steps - self.rise, 1)

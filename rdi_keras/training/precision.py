@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import tensorflow as tf
 
@@ -38,7 +39,7 @@ def in_precision(name: str, step: Callable) -> Callable:
     if name == "float32" or not computes_bfloat16():
         return step
 
-    def call(*arguments):
+    def call(*arguments: Any) -> Any:
         before = tf.config.optimizer.get_experimental_options().get(BFLOAT16_OPTION, False)
         tf.config.optimizer.set_experimental_options({BFLOAT16_OPTION: True})
         try:

@@ -1,7 +1,7 @@
 """Thresholds that hold under attack, from held-out data."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -13,8 +13,8 @@ from rdi_keras.inference import (
     OperatingPoint,
     Views,
     cost_table,
-    judge,
     most_robust,
+    operating_point,
     pareto_front,
     threshold_points,
 )
@@ -78,12 +78,12 @@ def calibrate_robustly(
     attack = PolicyAttacks(model, held_out.first(num_attacked), epsilon, seed)
     attacked = attack.at_several(clean.entropies)
 
-    def cost(exits: list[int], shares: np.ndarray) -> float:
+    def cost(exits: Sequence[int], shares: np.ndarray) -> float:
         return float(costs[np.asarray(exits) - 1] @ shares)
 
     def held(point: OperatingPoint) -> OperatingPoint:
         """The same choice, judged by all that has been found."""
-        return judge(point.exits, np.asarray(point.thresholds, np.float32), clean, attacked, cost)
+        return operating_point(point.exits, np.asarray(point.thresholds, np.float32), clean, attacked, cost)
 
     def attack_best(allowed: float, least: float = 0.0) -> tuple[OperatingPoint, OperatingPoint]:
         points = list(threshold_points(clean, attacked, cost))
@@ -111,6 +111,7 @@ def calibrate_robustly(
         tried.append(attack_best(float(other))[1])
     tried = [held(each) for each in tried]
     best = most_robust(tried, budget, accuracy)
+    assert best is not None  # What was tried first is within both.
     model.thresholds.assign(best.thresholds)
     method = f"largest worst case within budget {budget:g}"
     method += f" at accuracy {accuracy:g} or more" if accuracy else ""

@@ -4,6 +4,7 @@ import contextlib
 import signal
 import threading
 from collections.abc import Iterator
+from types import FrameType
 
 from rdi_keras.errors import StoppedError
 
@@ -21,7 +22,7 @@ class StopRequest:
         signal: the one that has come, or `None`.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.signal: signal.Signals | None = None
         self._deferring = False
         self._before: dict = {}
@@ -45,10 +46,10 @@ class StopRequest:
             self._before = {each: signal.signal(each, self._heard) for each in SIGNALS}
         return self
 
-    def __exit__(self, *error) -> None:
+    def __exit__(self, *_: object) -> None:
         self._hand_back()
 
-    def _heard(self, number: int, frame) -> None:
+    def _heard(self, number: int, frame: FrameType | None) -> None:
         self.signal = signal.Signals(number)
         self._hand_back()
         if not self._deferring:

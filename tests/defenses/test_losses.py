@@ -18,6 +18,7 @@ from rdi_keras.defenses import (
     NeighbourDistillation,
     OrthogonalDistillation,
     OverfittingProbe,
+    SplitMix,
     Trades,
 )
 from rdi_keras.errors import InputError
@@ -128,6 +129,7 @@ def test_orthogonal_teachers_share_no_wrong_class():
     [
         (lambda: Mix(1.5), "adversarial weight must lie between 0 and 1. Received: 1.5"),
         (lambda: Mix(0.5, -0.1), "Label smoothing must lie between 0 and 1. Received: -0.1"),
+        (lambda: SplitMix(1.0), "above 0 and below 1, so that there are both kinds. Received: 1.0"),
         (lambda: Trades(-1), "beta must be at least 0. Received: -1"),
         (lambda: Mart(float("nan")), "beta must be at least 0. Received: nan"),
         (lambda: CarriedPerturbation(0.1, (4, 5)), r"\[B, H, W, C\]. Received: \(4, 5\)"),
@@ -145,8 +147,9 @@ def test_bad_settings_are_refused(make, said):
         {"robust_loss": Mart(2.0), "terms": [NeighbourDistillation(0.5), OrthogonalDistillation(0.5)]},
         {"attack": Attack(objective("divergence"), PGD(0.1, 2, 0.1), keep="last"), "robust_loss": Trades()},
         {"attack": Attack(objective("average+slowdown(0.5)"), NFGSM(0.1))},
+        {"robust_loss": SplitMix(0.4, 0.05)},
     ],
-    ids=["trades", "mart", "divergence", "n_fgsm"],
+    ids=["trades", "mart", "divergence", "n_fgsm", "split_mix"],
 )
 def test_every_defence_learns_and_is_saved_with_the_model(options, data, tmp_path):
     model = build(optimizer=keras.optimizers.Adam(0.01), **options)
@@ -156,6 +159,49 @@ def test_every_defence_learns_and_is_saved_with_the_model(options, data, tmp_pat
     loaded = keras.models.load_model(tmp_path / "model.keras")
     for name in ("attack", "robust_loss", "terms"):
         assert getattr(loaded, name) == getattr(model, name)
+
+
+@pytest.mark.parametrize(("weight", "number"), [(0.25, 8), (0.5, 16), (0.01, 1)])
+def test_split_mix_attacks_its_share_of_a_batch_in_one_pass(weight, number, data, monkeypatch):
+    """The loss is that of the mixed batch, and the accuracies are those of its two parts."""
+    images, labels = (tf.constant(each[:32]) for each in data)
+    model, same = (build(robust_loss=SplitMix(weight), run_eagerly=True) for _ in range(2))
+    attacked = tf.concat([same.attacked(images[:number], labels[:number], 0), images[number:]], axis=0)
+    expected = [each.numpy() for each in same.logits(attacked, training=True)]
+    loss, views = keras.losses.SparseCategoricalCrossentropy(from_logits=True), []
+    original = type(model).logits
+
+    def watched(self, batch, up_to=None, training=False):
+        if training:
+            views.append(batch.numpy())
+        return original(self, batch, up_to, training)
+
+    monkeypatch.setattr(type(model), "logits", watched)
+    told = {name: float(value) for name, value in model.train_step((images, labels)).items()}
+    (view,) = views
+    np.testing.assert_allclose(view, attacked, atol=1e-6)
+    assert np.any(view != images.numpy(), axis=(1, 2, 3)).sum() == number
+    for name, each in zip(("exit_1", "exit_2"), expected, strict=True):
+        assert told[f"{name}_loss"] == pytest.approx(float(loss(labels, each)), rel=1e-4)
+        right = np.argmax(each, axis=-1) == labels.numpy()
+        assert told[f"{name}_accuracy"] == pytest.approx(right[number:].mean())
+        assert told[f"{name}_adversarial_accuracy"] == pytest.approx(right[:number].mean())
+
+
+def test_split_mix_is_validated_like_mix(data):
+    told = [
+        build(robust_loss=loss).evaluate(*data, batch_size=96, verbose=0, return_dict=True)
+        for loss in (Mix(0.3), SplitMix(0.3))
+    ]
+    assert told[0] == pytest.approx(told[1])
+
+
+@pytest.mark.parametrize(
+    "options", [{"terms": [NeighbourDistillation()]}, {"carried": CarriedPerturbation(0.1, (4, 5, 5, 1))}]
+)
+def test_split_mix_refuses_what_needs_both_views(options):
+    with pytest.raises(InputError, match="SplitMix sees every sample either clean or attacked"):
+        build(robust_loss=SplitMix(), **options)
 
 
 @given(st.lists(st.floats(-1, 1), min_size=4, max_size=4), st.floats(0.01, 1))

@@ -13,10 +13,11 @@ from rdi_keras.attacks import PGD, Attack, CompiledAttack, objective
 from rdi_keras.data import Split
 from rdi_keras.errors import InputError
 from rdi_keras.evaluation import judge, run_suite, suite
-from rdi_keras.evaluation.second_opinions import LINF_OPINIONS, OPINIONS, Opinion, answer_logits, ask
+from rdi_keras.evaluation.second_opinions import OPINIONS, Opinion, answer_logits, ask
 from rdi_keras.models import from_backbone
 
 EPSILON, STEPS = 0.1, 40
+LINF_OPINIONS = {"cleverhans_pgd", "cleverhans_spsa", "foolbox_pgd", "art_auto_attack"}
 # How many samples the slow ones get, and with what settings.
 SAMPLES = {"cleverhans_spsa": 20, "cleverhans_carlini_wagner_l2": 3, "art_auto_attack": 20}
 SETTINGS = {

@@ -10,8 +10,8 @@ from rdi_keras.inference import (
     OperatingPoint,
     Views,
     cheapest,
-    judge,
     most_robust,
+    operating_point,
     operating_points,
     pareto_front,
     threshold_points,
@@ -110,7 +110,7 @@ def test_threshold_points_are_judged_and_reach_from_nobody_to_everybody_early():
     assert min(each.cost for each in points) == pytest.approx(0.1)
     for point in points[:: len(points) // 20]:
         thresholds = np.array(point.thresholds, np.float32)
-        expected = judge(point.exits, thresholds, clean, attacked, lambda exits, shares: 0.0)
+        expected = operating_point(point.exits, thresholds, clean, attacked, lambda exits, shares: 0.0)
         assert dataclasses.replace(expected, cost=point.cost) == point
 
 

@@ -49,6 +49,8 @@ def test_a_budget_given_as_a_number_becomes_text():
     assert Config(epsilon=0.3).epsilon == "0.3"
     assert AttackConfig(step_size=0.01).step_size == "0.01"
     assert AttackConfig().step_size is None
+    assert AttackConfig(epsilon=0.02).epsilon == "0.02"
+    assert AttackConfig().epsilon is None
 
 
 @EVERY_PRESET

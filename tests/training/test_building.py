@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 
 from rdi_keras import training
+from rdi_keras.data import Dataset, Split
 from rdi_keras.errors import InputError
 from rdi_keras.inference import cost_table, entropy, exits_at
 from rdi_keras.names import exit_names
-from rdi_keras.presets import AttackConfig, CalibrationConfig, Config, DataConfig, preset
+from rdi_keras.presets import PRESETS, AttackConfig, CalibrationConfig, Config, DataConfig, preset
 from rdi_keras.training.optimizers import WARMUP_SHARE
 
 
@@ -86,6 +87,16 @@ def test_training_attack_crosses_the_ball_by_default():
     assert (attack.solver.num_steps, attack.solver.restarts) == (5, 2)
 
 
+def test_training_attack_takes_a_radius_of_its_own():
+    attack = training.build_attack(AttackConfig(epsilon="5/255", num_steps=5), "8/255")
+    assert attack.solver.ball.epsilon == pytest.approx(5 / 255)
+    assert attack.solver.step_size == pytest.approx(2.5 * 5 / 255 / 5)
+    noisy = training.build_attack(AttackConfig(epsilon="5/255", solver="n_fgsm"), "8/255")
+    assert noisy.solver.epsilon == pytest.approx(5 / 255)
+    with pytest.raises(InputError, match=r"training\.attack\.epsilon must lie between 0 and 1.*'8'"):
+        training.build_attack(AttackConfig(epsilon="8"), "8/255")
+
+
 def test_training_attack_takes_an_explicit_step_size():
     attack = training.build_attack(AttackConfig(step_size="2/255", random_start=False), "0.1")
     assert attack.solver.step_size == pytest.approx(2 / 255)
@@ -154,6 +165,25 @@ def test_train_limit_cuts_the_training_data_alone(dataset):
     assert len(limited.train) == 50
     assert len(limited.calibration) == len(dataset.calibration)
     assert len(limited.test) == len(dataset.test)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_trains_for_two_steps(name):
+    """On noise of the right shape: the real sets are not everywhere."""
+    config = preset(name)
+    config.training.batch_size, config.training.epochs = 8, 1
+    random = np.random.default_rng(0)
+    shape = {"digits": (8, 8, 1)}.get(name, (28, 28, 1))
+    images = random.uniform(size=(16, *shape)).astype(np.float32)
+    noise = Split(images, random.integers(0, 10, 16))
+    dataset = Dataset(name, tuple("0123456789"), noise, noise, noise)
+    model = training.build_model(config, dataset)
+    before = [weight.numpy() for weight in model.trainable_weights]
+    training.fit_model(model, config, dataset)
+    assert int(model.optimizer.iterations) == 2
+    changed = [np.any(old != new) for old, new in zip(before, model.trainable_weights, strict=True)]
+    assert np.mean(changed) > 0.9
+    assert all(np.isfinite(weight).all() for weight in model.get_weights())
 
 
 def test_a_trunk_is_taken_over_and_frozen(dataset, tmp_path):
