@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import os
+import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -133,12 +134,8 @@ def _folders(root: Path) -> Iterator[Path]:
 
 
 def _is_text(name: str) -> bool:
-    """A name that is none, which only systems can hold, no page can show."""
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+    """A name that is none, or of several lines, no page can show."""
+    return not any(unicodedata.category(each) in ("Cc", "Cs") for each in name)
 
 
 def _files(folder: Path) -> list[Path]:

@@ -23,7 +23,7 @@ CUT = "all connections cut"
 EXPORTED = "new version takes over, old one removed"
 DAMAGED = "damaged version exported"
 # How much a server's memory may grow beside what each version that it loads may leave behind.
-MOST_GROWTH, MOST_GROWTH_A_VERSION = 100, 25
+MOST_GROWTH, MOST_GROWTH_A_VERSION = 100, 10
 
 
 @dataclass

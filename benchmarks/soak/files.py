@@ -23,12 +23,9 @@ from benchmarks.soak.damage import DAMAGES, damage_file
 from benchmarks.soak.fitting import HUNG_AFTER, Whole
 from benchmarks.soak.tally import LOST, REFUSED, RIGHT, UNNOTICED, Tally
 from rdi_keras.errors import InputError
+from rdi_keras.files import SUMS_FILE
 
-RUN, VERSION = "run folder", "version"
-MATTER = (
-    *("model.keras", "saved_model.pb", "adaptive.onnx", "variables.index"),
-    *("metadata.json", "report.json", "config.yaml", "calibration.json"),
-)
+RUN, VERSION, WITHOUT_SUMS = "run folder", "version", f"version without {SUMS_FILE}"
 EVALUATION = ("--part=calibration", "--limit=1", "--curve_samples=0", "--engine=none", "--epsilon=0")
 
 
@@ -40,8 +37,9 @@ class Look:
         name: in words.
         folder: which one it uses.
         result: of a path: what must stay the same.
-        reads: the files that it reads; of these many bits are flipped.
-        only: whether no other file is tried.
+        reads: the files that it reads. Each is damaged in every way, and the others in one.
+        only: whether no other file is damaged.
+        slow: whether each file is damaged once.
     """
 
     name: str
@@ -49,6 +47,7 @@ class Look:
     result: Callable[[str], bytes]
     reads: tuple[str, ...]
     only: bool = False
+    slow: bool = False
 
 
 def _answers(path: str, engine: str) -> bytes:
@@ -86,9 +85,15 @@ def _evaluation(path: str) -> bytes:
 LOOKS = (
     Look("Predictor, TensorFlow", VERSION, _by_tensorflow, ("saved_model.pb", "metadata.json")),
     Look("Predictor, ONNX Runtime", VERSION, _by_onnxruntime, ("adaptive.onnx", "metadata.json")),
+    Look(f"TensorFlow, no {SUMS_FILE}", WITHOUT_SUMS, _by_tensorflow, ("saved_model.pb",), only=True),
+    Look(f"ONNX Runtime, no {SUMS_FILE}", WITHOUT_SUMS, _by_onnxruntime, ("adaptive.onnx",), only=True),
     Look("read_report", VERSION, _report, ("report.json", "metadata.json"), only=True),
     Look("Predictor, Keras", RUN, _by_tensorflow, ("model.keras", "metadata.json")),
-    Look("evaluate.py", RUN, _evaluation, ("config.yaml", "calibration.json", "metadata.json"), only=True),
+    Look(
+        *("evaluate.py", RUN, _evaluation, ("config.yaml", "calibration.json", "metadata.json")),
+        only=True,
+        slow=True,
+    ),
 )
 
 
@@ -96,22 +101,23 @@ def run(tally: Tally, seconds: float, chance: random.Random, folder: Path, whole
     """Every file and damage once, in an order of chance; where time is left, more flipped bits."""
     folder.mkdir(parents=True)
     originals = {RUN: whole.fit.run, VERSION: whole.fit.saved_models / "1"}
-    deadline = time.monotonic() + seconds
+    originals[WITHOUT_SUMS] = Path(shutil.copytree(originals[VERSION], folder / "without"))
+    (originals[WITHOUT_SUMS] / SUMS_FILE).unlink()
     planned = [
         (look, file, damage)
         for look in LOOKS
         for file in sorted(_files(originals[look.folder]))
-        for damage in (DAMAGES if Path(file).name in MATTER else (chance.choice(DAMAGES),))
+        for damage in (DAMAGES if file in look.reads and not look.slow else (chance.choice(DAMAGES),))
         if not look.only or file in look.reads
     ]
     chance.shuffle(planned)
-    flips = [(look, file, "flipped") for look in LOOKS for file in look.reads]
+    flips = [(look, file, "flipped") for look in LOOKS for file in look.reads if not look.slow]
     with Watcher() as watcher:
         right = {look.name: watcher.look(look, originals[look.folder]) for look in LOOKS}
         for name, (outcome, result) in right.items():
             if outcome != RIGHT:
                 raise RuntimeError(f"{name} fails on whole files: {result!r}")
-        done = Counter()
+        done, deadline = Counter(), time.monotonic() + seconds
         while not done or time.monotonic() < deadline:
             look, file, damage = planned.pop() if planned else chance.choice(flips)
             copy = folder / "copy"
@@ -120,10 +126,10 @@ def run(tally: Tally, seconds: float, chance: random.Random, folder: Path, whole
             outcome, result = watcher.look(look, copy)
             if outcome == RIGHT and result != right[look.name][1]:
                 outcome = UNNOTICED
-            kind = file if Path(file).name in MATTER else "another file"
+            kind = file if file in look.reads else "another file"
             kind += ", a bit flipped" if damage == "flipped" else " cut, emptied or removed"
             words = result.decode(errors="replace") if outcome == LOST else ""
-            tally.note(f"{look.folder}: {kind}", outcome, f"{look.name}: {file} {damage}: {words}")
+            tally.note(f"{look.name}: {kind}", outcome, f"{file} {damage}: {words}")
             done[outcome] += 1
             shutil.rmtree(copy)
     if planned:

@@ -177,6 +177,10 @@ def _written_aside(folder: Path) -> Iterator[Path]:
     aside = Path(tempfile.mkdtemp(prefix="writing-", dir=folder))
     try:
         yield aside
+    except tf.errors.OpError as error:  # TensorFlow's own, of files that it cannot write.
+        raise InputError(
+            f"Cannot write the SavedModel to {str(folder)!r}: {error.message}. Make room, then export again"
+        ) from None
     finally:
         shutil.rmtree(aside, ignore_errors=True)
 
