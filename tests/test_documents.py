@@ -191,7 +191,9 @@ def test_public_names_have_docstrings(part):
 
 def _docstring(tree, name):
     """What a module says of a name: the docstring of a definition, or the text after an assignment."""
-    for node, after in zip(tree.body, [*tree.body[1:], None], strict=True):
+    # Imports for type checkers alone count.
+    body = [each for node in tree.body for each in (node.body if isinstance(node, ast.If) else [node])]
+    for node, after in zip(body, [*body[1:], None], strict=True):
         if isinstance(node, ast.ImportFrom) and name in [each.name for each in node.names]:
             return _docstring(ast.parse(_module_file(node.module).read_text()), name)
         if getattr(node, "name", None) == name:
