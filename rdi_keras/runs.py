@@ -3,6 +3,7 @@
 import contextlib
 import datetime
 import fcntl
+import fnmatch
 import importlib
 import json
 import os
@@ -33,6 +34,12 @@ CALIBRATION_FILE = "calibration.json"
 HISTORY_FILE = "history.csv"
 TWIN_HISTORY_FILE = "twin_history.csv"
 TEST_EVALUATIONS_FILE = "test_evaluations.jsonl"
+# What a run's commands write, as patterns: nothing else is cleared away for a new one.
+WRITTEN = (
+    *(MODEL_FILE, TWIN_FILE, CONFIG_FILE, ENVIRONMENT_FILE, METADATA_FILE, TEST_EVALUATIONS_FILE),
+    *(CALIBRATION_FILE, HISTORY_FILE, TWIN_HISTORY_FILE, "deployment.json", "report.json"),
+    *("report.md", "matrix.md", "*.png", "curves.html", "logs", "checkpoints", "evaluation", f"{ASIDE}*"),
+)
 
 
 def make_folder(path: Path) -> None:
@@ -203,6 +210,13 @@ class RunFolder:
         )
         if contents is None or (contents and CONFIG_FILE not in contents):
             raise InputError(f"{str(self.path)!r} exists and is no run folder. Name another one")
+        if foreign := sorted(
+            name for name in contents if not any(fnmatch.fnmatchcase(name, each) for each in WRITTEN)
+        ):
+            raise InputError(
+                f"{str(self.path)!r} holds {foreign[0]!r}, which no run wrote and a new one would remove. "
+                "Move it away, or name another folder"
+            )
         for each in self.path.iterdir():
             if each.is_dir() and not each.is_symlink():
                 shutil.rmtree(each)

@@ -78,7 +78,7 @@ def test_overwriting_keeps_only_the_count_of_looks(finished, tmp_path):
     (finished.path / "logs" / "events").write_text("old")
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere" / "precious").write_text("kept")
-    (finished.path / "link").symlink_to(tmp_path / "elsewhere")
+    (finished.path / "checkpoints").symlink_to(tmp_path / "elsewhere")
 
     run = RunFolder.create(finished.path, overwrite=True)
 
@@ -101,6 +101,16 @@ def test_create_refuses_a_foreign_folder_and_leaves_it(tmp_path, overwrite):
     with pytest.raises(InputError, match="is no run folder. Name another one"):
         RunFolder.create(tmp_path, overwrite)
     assert (tmp_path / "letters" / "to.txt").read_text() == "Dear"
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_what_no_run_wrote_is_not_removed(finished, overwrite):
+    (finished.path / runs.METADATA_FILE).unlink()  # Other programs have a config.yaml too.
+    (finished.path / "thesis.tex").write_text("kept")
+    with pytest.raises(InputError, match=r"holds 'thesis\.tex', which no run wrote.*Move it away"):
+        RunFolder.create(finished.path, overwrite)
+    assert (finished.path / runs.MODEL_FILE).exists()
+    assert (finished.path / "thesis.tex").read_text() == "kept"
 
 
 def test_create_refuses_a_file_and_leaves_it(tmp_path):

@@ -1,22 +1,22 @@
 """`training/evaluate.py RUN`: measures a run's model and its twin, and writes the report."""
 
-import contextlib
 import dataclasses
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rdi_keras.cli.options import command, parse, read_config
+from rdi_keras.cli.progress import conditions_bar, curves_bar, status
 from rdi_keras.errors import InputError
+from rdi_keras.files import ASIDE
 from rdi_keras.presets import Config, EvaluationConfig
 from rdi_keras.runs import RunFolder
 
 if TYPE_CHECKING:  # Importing it for real loads TensorFlow.
-    from rich.status import Status
-
-    from rdi_keras.data import Dataset
+    from rdi_keras.data import Dataset, Split
+    from rdi_keras.evaluation import Entry, FolderShelf
     from rdi_keras.models import MultiExitModel
 
 DESCRIPTION = (
@@ -25,6 +25,7 @@ DESCRIPTION = (
 )
 PARTS = ("test", "calibration")
 ALL = "all"
+MODEL, TWIN = "model", "one-exit twin"
 
 
 @command
@@ -103,15 +104,12 @@ def evaluate_run(run: RunFolder, config: Config, dataset: "Dataset") -> dict:
     Raises:
         InputError: if part, suite or second opinions are unknown, or model and data do not fit each other.
     """
-    import hashlib
-
-    import tensorflow as tf
     from rich.console import Console
 
     from rdi_keras import evaluation
     from rdi_keras.evaluation import second_opinions
     from rdi_keras.inference import CostTable, cost_table
-    from rdi_keras.metadata import Metadata, package_version, weights_digest
+    from rdi_keras.metadata import Metadata
     from rdi_keras.names import parse_epsilon
     from rdi_keras.runs import TWIN_FILE, load_model
     from rdi_keras.serving.latency import measure_latency
@@ -130,74 +128,63 @@ def evaluate_run(run: RunFolder, config: Config, dataset: "Dataset") -> dict:
     samples = getattr(dataset, wanted.part).first(wanted.limit)
     latency = None
     if wanted.engine != "none":
-        with _status("timing every exit"):
+        with status("timing every exit"):
             latency = measure_latency(model, samples.images, wanted.engine)
     twin_path = run.path / TWIN_FILE
-    networks = {"model": model} | ({"one-exit twin": load_model(twin_path)} if twin_path.exists() else {})
-    thresholds = {title: network.thresholds.numpy() for title, network in networks.items()}
-
-    about = {
-        "networks": {title: weights_digest(network) for title, network in networks.items()},
-        "software": [package_version(), tf.__version__],
-        "images": hashlib.sha256(samples.images.tobytes() + samples.labels.tobytes()).hexdigest(),
-        "suite": [f"{entry.name}: {entry.attack} on {entry.on}" for entry in suite],
-        "batch_size": wanted.batch_size,
-        "seed": config.seed,
-    }
-    shelves = {
-        title: evaluation.FolderShelf(run.evaluation_path, {**about, "network": title}) for title in networks
-    }
-    if wanted.part == "test" and not len(shelves["model"]):
+    networks = {MODEL: model} | ({TWIN: load_model(twin_path)} if twin_path.exists() else {})
+    shelves = _shelves(run, config, networks, samples, suite)
+    if wanted.part == "test" and not len(shelves[MODEL]):
         run.count_test_evaluation(metadata.model_digest, wanted.suite)
 
+    thresholds = model.thresholds.numpy()
     measured: dict[str, tuple[evaluation.Conditions, CostTable]] = {}
-    loops: dict[str, dict] = {}
+    loops: dict[str, dict] = {title: {} for title in networks}
     for title, network in networks.items():
-        with _progress(title, len(samples), [entry.name for entry in suite]) as on_batch:
+        with conditions_bar(title, len(samples), [entry.name for entry in suite]) as on_batch:
             conditions = evaluation.run_suite(
                 network,
-                thresholds[title],
+                network.thresholds.numpy(),
                 samples,
                 suite,
                 wanted.batch_size,
                 config.seed,
                 shelves[title],
                 on_batch,
-                loops.setdefault(title, {}),
+                loops[title],
             )
         measured[title] = conditions, cost_table(network)
 
-    with _status("looking for signs that the figures are not to be believed"):
+    with status("looking for signs that the figures are not to be believed"):
         flags, left_out = evaluation.find_flags(
             model,
-            thresholds["model"],
+            thresholds,
             samples,
             epsilon,
-            measured["model"][0],
-            networks.get("one-exit twin"),
+            measured[MODEL][0],
+            networks.get(TWIN),
             config.seed,
-            loops["model"],
+            loops[MODEL],
         )
     curves = None
     if wanted.curve_samples and epsilon:
-        with _points() as on_point:
+        with curves_bar() as on_point:
             curves = evaluation.measure_curves(
                 model,
-                thresholds["model"],
+                thresholds,
                 samples.first(wanted.curve_samples),
-                measured["model"][1],
+                measured[MODEL][1],
                 epsilon,
                 config.seed,
                 wanted.batch_size,
                 on_point,
-                loops["model"],
+                loops[MODEL],
             )
     answers = None
     if opinions:
-        with _status(f"second opinions: {', '.join(opinions)}"):
+        with status(f"second opinions: {', '.join(opinions)}"):
             few = samples.first(wanted.opinion_samples)
-            answers = second_opinions.ask(opinions, model, few, thresholds["model"], epsilon, config.seed)
-        flags += second_opinions.compare(answers, measured["model"][0])
+            answers = second_opinions.ask(opinions, model, few, thresholds, epsilon, config.seed)
+        flags += second_opinions.compare(answers, measured[MODEL][0])
 
     report = evaluation.build_report(
         metadata,
@@ -208,8 +195,8 @@ def evaluate_run(run: RunFolder, config: Config, dataset: "Dataset") -> dict:
         config.seed,
         calibration,
         run.test_evaluations,
-        measured["model"],
-        measured.get("one-exit twin"),
+        measured[MODEL],
+        measured.get(TWIN),
         flags,
         left_out,
         curves,
@@ -226,11 +213,37 @@ def evaluate_run(run: RunFolder, config: Config, dataset: "Dataset") -> dict:
     return report
 
 
+def _shelves(
+    run: RunFolder,
+    config: Config,
+    networks: Mapping[str, "MultiExitModel"],
+    samples: "Split",
+    suite: Sequence["Entry"],
+) -> dict[str, "FolderShelf"]:
+    """Where finished batches of each network are kept: one shelf for all that the figures depend on."""
+    import hashlib
+
+    import tensorflow as tf
+
+    from rdi_keras.evaluation import FolderShelf
+    from rdi_keras.metadata import package_version, weights_digest
+
+    about = {
+        "networks": {title: weights_digest(network) for title, network in networks.items()},
+        "software": [package_version(), tf.__version__],
+        "images": hashlib.sha256(samples.images.tobytes() + samples.labels.tobytes()).hexdigest(),
+        "suite": [f"{entry.name}: {entry.attack} on {entry.on}" for entry in suite],
+        "batch_size": config.evaluation.batch_size,
+        "seed": config.seed,
+    }
+    return {title: FolderShelf(run.evaluation_path, {**about, "network": title}) for title in networks}
+
+
 def _write(report: dict, folder: Path) -> None:
     """Aside first: an interruption must not leave the figures of one report beside another's numbers."""
     from rdi_keras import evaluation
 
-    with tempfile.TemporaryDirectory(dir=folder) as aside:
+    with tempfile.TemporaryDirectory(dir=folder, prefix=ASIDE) as aside:
         figures = evaluation.write_figures(report, Path(aside))
         Path(aside, evaluation.MARKDOWN_FILE).write_text(evaluation.markdown(report, figures))
         evaluation.write_report(report, Path(aside))
@@ -264,42 +277,3 @@ def _check_fits(model: "MultiExitModel", dataset: "Dataset") -> None:
             f"The model takes images of shape {model.input_shape[1:]} and knows {model.num_classes} "
             f"classes, but {dataset.name} has {dataset.input_shape} and {dataset.num_classes}"
         )
-
-
-@contextlib.contextmanager
-def _progress(title: str, num_samples: int, attacks: list[str]) -> Iterator[Callable[[str, int], None]]:
-    """A context that shows a bar, and gives the function that moves it on after a batch."""
-    from rich.progress import Progress
-
-    conditions = ["clean", *attacks]
-    with Progress(transient=True) as progress:
-        task = progress.add_task(title, total=len(conditions) * num_samples)
-        done = dict.fromkeys(conditions, 0)
-
-        def on_batch(condition: str, size: int) -> None:
-            done[condition] += size
-            # Attacks before this one are over, however few samples they were run on.
-            completed = conditions.index(condition) * num_samples + done[condition]
-            progress.update(task, completed=completed, description=f"{title}: {condition}")
-
-        yield on_batch
-
-
-@contextlib.contextmanager
-def _points() -> Iterator[Callable[[str, int, int], None]]:
-    """As `_progress`, for the points of the curves."""
-    from rich.progress import Progress
-
-    with Progress(transient=True) as progress:
-        task = progress.add_task("curves", total=None)
-
-        def on_point(curve: str, done: int, planned: int) -> None:
-            progress.update(task, completed=done, total=planned, description=f"curves: {curve}")
-
-        yield on_point
-
-
-def _status(text: str) -> "Status":
-    from rich.console import Console
-
-    return Console().status(text)

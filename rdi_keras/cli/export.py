@@ -16,13 +16,13 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     parser = jsonargparse.ArgumentParser(description=DESCRIPTION, exit_on_error=False)
     parser.add_argument("run", type=str, help="a run folder, runs/<name>")
-    parser.add_argument("--to", type=str | None, help="folder of versions; default: saved_models/<name>")
+    parser.add_argument("--out", type=str | None, help="folder of versions; default: saved_models/<name>")
     parser.add_argument("--weights", type=str, default="float32", help="float32, or float16: rounded")
     parser.add_argument("--fold", type=bool, default=True, help="whether to fold BatchNorms")
     arguments = parse(parser, argv)
 
     run = RunFolder.open(arguments.run)
-    target = arguments.to or Path("saved_models", run.path.resolve().name)
+    target = arguments.out or Path("saved_models", run.path.resolve().name)
     print(f"SavedModel: {export_run(run, Path(target), arguments.fold, arguments.weights)}")
 
 

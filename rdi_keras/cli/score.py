@@ -30,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--resize", type=bool, default=False, help="resize images of another size")
     parser.add_argument("--thresholds", type=list[float] | None, help="instead of the model's own, in nats")
     parser.add_argument("--workers", type=int | None, help="processes; default: one a core")
-    parser.add_argument("--ray_address", "--ray-address", type=str | None, help="of a cluster; default: none")
+    parser.add_argument("--ray_address", type=str | None, help="of a cluster; default: none")
     parser.add_argument("--limit", type=int | None, help="only the first so many images")
     parser.add_argument("--shard_size", type=int, default=1000, help="images per file of results")
     parser.add_argument("--split", type=str, default="test", help="of a TFDS set")

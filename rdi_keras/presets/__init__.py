@@ -4,6 +4,7 @@ import inspect
 from collections.abc import Callable
 
 from rdi_keras.errors import InputError
+from rdi_keras.presets.cifar10 import cifar10
 from rdi_keras.presets.config import (
     AttackConfig,
     CalibrationConfig,
@@ -17,6 +18,7 @@ from rdi_keras.presets.digits import digits
 from rdi_keras.presets.mnist import mnist
 
 PRESETS: dict[str, Callable[[], Config]] = {
+    "cifar10": cifar10,
     "digits": digits,
     "mnist": mnist,
 }

@@ -36,7 +36,9 @@ class TrainingBoard(keras.callbacks.Callback):
         self._writer = tf.summary.create_file_writer(str(self._folder))
         if self.model.attack is not None:
             # Compiled once. The number of no step of training.
-            self._attacked = tf.function(lambda images, labels: self.model.attacked(images, labels, -2))
+            self._attacked = tf.function(
+                lambda images, labels: self.model.attacked(images, labels, -2), autograph=False
+            )
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         scalars = {

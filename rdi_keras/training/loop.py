@@ -177,7 +177,7 @@ class TrainingLoop:
         def run(images: tf.Tensor, labels: tf.Tensor) -> dict:
             return self._cluster.strategy.run(step, args=((images, labels),))
 
-        return tf.function(run, jit_compile=self._model.jit_compile, reduce_retracing=True)
+        return tf.function(run, autograph=False, jit_compile=self._model.jit_compile, reduce_retracing=True)
 
     def _numbers(self, logs: dict) -> dict:
         """As the first of this process's devices sees them."""

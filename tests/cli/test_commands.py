@@ -14,6 +14,7 @@ from rdi_keras import evaluation
 from rdi_keras.cli import calibrate, evaluate, export, fit
 from rdi_keras.metadata import Metadata
 
+NO_EXTRAS = ["--curve_samples=0", "--engine=none"]
 FAST = [
     *("--training.epochs=2", "--training.attack.num_steps=2"),
     *("--evaluation.suite=quick", "--evaluation.curve_samples=0"),
@@ -85,7 +86,7 @@ def test_exported_model_answers_as_the_run_does(finished, image_folder):
 
 def test_evaluate_again_counts_another_look_and_export_makes_version_2(finished, capsys):
     run = finished / "runs" / "halves"
-    more = ["--curve_samples=5", "--second_opinions=[cleverhans_pgd]", "--opinion_samples=5"]
+    more = ["--engine=none", "--curve_samples=5", "--second_opinions=[cleverhans_pgd]", "--opinion_samples=5"]
     assert evaluate.main([str(run), "--limit=10", "--epsilon=8/255", *more]) == 0
     report = evaluation.read_report(run, Metadata.read(run))
     assert report["curves"]["n"] == report["second_opinions"]["cleverhans_pgd"]["num_samples"] == 5
@@ -93,7 +94,7 @@ def test_evaluate_again_counts_another_look_and_export_makes_version_2(finished,
     assert figures | {"curves.html"} <= {each.name for each in run.iterdir()}
     assert (report["n"], report["test_evaluations"], report["epsilon_text"]) == (10, 2, "8/255")
     assert "worst case" in capsys.readouterr().out
-    assert export.main([str(run), f"--to={finished}/saved_models/halves"]) == 0
+    assert export.main([str(run), f"--out={finished}/saved_models/halves"]) == 0
     version = rdi.Predictor(finished / "saved_models" / "halves").path
     assert version.name == "2"
     assert figures <= {each.name for each in version.iterdir()}
@@ -110,11 +111,11 @@ def test_an_interrupted_evaluation_goes_on_and_is_one_look(finished, tmp_path, m
     with monkeypatch.context() as patched:
         patched.setattr(evaluation, "find_flags", interrupt)
         with pytest.raises(KeyboardInterrupt):
-            evaluate.main([str(run), "--curve_samples=0"])
+            evaluate.main([str(run), *NO_EXTRAS])
     assert list((run / "evaluation").rglob("clean-0.npz"))
     with monkeypatch.context() as patched:
         patched.setattr("rdi_keras.evaluation.cascade.judge", interrupt)  # Nothing is judged again.
-        assert evaluate.main([str(run), "--curve_samples=0"]) == 0
+        assert evaluate.main([str(run), *NO_EXTRAS]) == 0
     assert len((run / "test_evaluations.jsonl").read_text().splitlines()) == looks + 1
     assert not (run / "evaluation").exists()
     assert not (run / "front.png").exists(), "a figure of another report"
@@ -178,7 +179,7 @@ def test_divergence_is_one_line_and_status_1(tmp_path, capsys):
 def test_calibration_data_are_measured_without_a_look_at_the_test_part(finished, tmp_path, capsys):
     run = shutil.copytree(finished / "runs" / "halves", tmp_path / "run")
     before = {each: (run / each).read_bytes() for each in ("report.json", "test_evaluations.jsonl")}
-    assert evaluate.main([str(run), "--part=calibration", "--curve_samples=0"]) == 0
+    assert evaluate.main([str(run), "--part=calibration", *NO_EXTRAS]) == 0
     assert "calibration[:10]" in capsys.readouterr().out
     assert before == {each: (run / each).read_bytes() for each in before}
 
@@ -208,6 +209,7 @@ def test_a_finished_run_gets_other_thresholds_without_a_look_at_the_test_part(fi
 
 def test_fit_can_stop_before_the_test_part(image_folder, tmp_path, capsys):
     data = [f"--data.name=folder:{image_folder}", "--evaluation.part=calibration", "--twin=false"]
+    data += ["--evaluation.engine=none"]
     assert fit.main([*data, *where(tmp_path), *FAST]) == 0
     assert "Not exported" in capsys.readouterr().out
     assert not (tmp_path / "runs" / "halves" / "test_evaluations.jsonl").exists()
@@ -247,7 +249,7 @@ def test_another_model_under_the_runs_name_is_refused(tool, finished, tmp_path, 
     model = keras.models.load_model(run / "model.keras", compile=False)
     model.thresholds.assign([9.0, 9.0])
     model.save(run / "model.keras")
-    arguments = [f"--to={tmp_path}/out"] if tool is export else []
+    arguments = [f"--out={tmp_path}/out"] if tool is export else []
     assert tool.main([str(run), *arguments]) == 2
     assert "is another model: its weights are" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
@@ -272,7 +274,7 @@ def test_export_refuses_a_report_for_another_model(finished, tmp_path, capsys):
     report["model_digest"] = "0" * 64
     try:
         (run / "report.json").write_text(json.dumps(report))
-        assert export.main([str(run), f"--to={tmp_path}/out"]) == 2
+        assert export.main([str(run), f"--out={tmp_path}/out"]) == 2
     finally:
         (run / "report.json").write_text(text)
     assert "report for another model" in capsys.readouterr().err

@@ -127,14 +127,14 @@ def test_a_run_is_evaluated_and_exported(run, image_folder, monkeypatch):
     # The whole suite takes minutes.
     one = [Entry("exit_aware", Attack(objective("exit_aware"), pgd("4/255", 1)))]
     monkeypatch.setitem(SUITES, "quick", lambda epsilon: one)
-    assert evaluate.main([str(run), "--suite=quick", "--limit=2", "--curve_samples=0"]) == 0
+    assert evaluate.main([str(run), "--suite=quick", "--limit=2", "--curve_samples=0", "--engine=none"]) == 0
     report = evaluation.read_report(run, Metadata.read(run))
     assert list(report["conditions"]) == ["clean", "exit_aware", "worst_case"]
     assert (report["n"], report["epsilon_text"], report["baseline"]) == (2, "4/255", None)
     assert len(report["macs_per_exit"]) == 7
 
     exported = run.parent.parent / "saved_models"
-    assert export.main([str(run), f"--to={exported}"]) == 0
+    assert export.main([str(run), f"--out={exported}"]) == 0
     images = rdi.data.load(f"folder:{image_folder}").test.images
     opened, saved = rdi.Predictor(run), rdi.Predictor(exported)
     assert saved.metadata == opened.metadata

@@ -1,5 +1,6 @@
 """Scores through Ray: the same rows for any number of workers, bad images listed, shards taken up again."""
 
+import contextlib
 import json
 import os
 import sys
@@ -19,6 +20,7 @@ from rdi_keras.metadata import Metadata
 from rdi_keras.runs import load_model
 from rdi_keras.scoring import runner
 from rdi_keras.scoring.results import ERRORS_FILE, SUMMARY_FILE
+from rdi_keras.scoring.worker import ShardScorer
 from rdi_keras.serving import engines, export_saved_model
 
 ray = pytest.importorskip("ray", reason="the extra ray is not installed")
@@ -44,6 +46,15 @@ def one_worker(local_ray, run_folder, photos, tmp_path_factory):
     arguments = [str(run_folder), str(photos), f"--out={out}", "--workers=1", *FLAGS]
     assert command.main(arguments) == 0
     return scoring.ResultFolder(out, "path")
+
+
+@pytest.fixture
+def in_this_process(monkeypatch):
+    """Shards are scored here, one after the other: for what a process of its own would not change."""
+    for name in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
+        monkeypatch.setenv(name, "1")  # What a worker sets is taken back.
+    monkeypatch.setattr(runner, "_ray_connection", lambda *_: contextlib.nullcontext())
+    monkeypatch.setattr(runner, "_run", lambda ray, plan, shards, workers: map(ShardScorer(plan), shards))
 
 
 @dataclass(frozen=True)
@@ -144,7 +155,7 @@ def test_only_what_is_missing_is_scored_again(one_worker, run_folder, photos, ca
 
 
 @pytest.mark.parametrize("damage", ["cut short", "other bytes"])
-def test_a_shard_that_cannot_be_read_is_scored_anew(one_worker, run_folder, photos, damage):
+def test_a_shard_that_cannot_be_read_is_scored_anew(one_worker, in_this_process, run_folder, photos, damage):
     before = one_worker.read()
     file = one_worker.path / "shard-00001.parquet"
     data = bytearray(file.read_bytes())
@@ -184,7 +195,7 @@ def test_a_replaced_file_of_equal_size_is_refused(one_worker, run_folder, photos
         os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
 
 
-def test_an_export_that_rounds_the_weights_is_another_model(local_ray, run_folder, photos, tmp_path):
+def test_an_export_that_rounds_the_weights_is_another_model(in_this_process, run_folder, photos, tmp_path):
     model, metadata = load_model(run_folder / "model.keras"), Metadata.read(run_folder)
     for weights in ("float32", "float16"):
         export_saved_model(model, metadata, tmp_path / weights, weights=weights)

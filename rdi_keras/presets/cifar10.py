@@ -1,0 +1,45 @@
+"""CIFAR-10, from TensorFlow Datasets."""
+
+from rdi_keras.presets.config import (
+    AttackConfig,
+    CalibrationConfig,
+    Config,
+    DataConfig,
+    EvaluationConfig,
+    ModelConfig,
+    TrainingConfig,
+)
+
+
+def cifar10() -> Config:
+    """ResNet-20 with three exits on CIFAR-10, L∞ ε = 8/255, trained with 6/255 and one attack step.
+
+    Command: python training/fit.py --preset cifar10
+    Time: unknown
+    Result: unknown
+    """
+    return Config(
+        name="cifar10",
+        preset="cifar10",
+        epsilon="8/255",
+        data=DataConfig(
+            name="cifar10", calibration_pool="0:4000,10000:11017,20000:21017,30000:31017,40000:41017"
+        ),
+        model=ModelConfig(backbone="resnet20", exits_after=[4, 6], heads="light"),
+        training=TrainingConfig(
+            attack=AttackConfig(objective="average", num_steps=1, epsilon="6/255", keep="last"),
+            loss="split_mix",
+            adversarial_weight=0.5,
+            epochs=18,
+            batch_size=128,
+            optimizer="sgd",
+            learning_rate=0.1,
+            weight_decay=3e-3,
+            pad_crop=4,
+            flip=True,
+            probe=True,
+            precision="bfloat16",
+        ),
+        calibration=CalibrationConfig(budget=0.69, attacked=500),
+        evaluation=EvaluationConfig(limit=1000),
+    )
