@@ -1,6 +1,8 @@
 # `make demo` trains, attacks and exports a robust three-exit network; `make test` runs the tests.
 # Both set up .venv by themselves. PYTHON chooses the interpreter (CPython 3.11 to 3.13).
 PYTHON ?= python3
+# Processes that run tests; each takes about 3 GB.
+WORKERS ?= 2
 BIN := .venv/bin
 
 .PHONY: help setup demo test coverage soak audit lint format app serve docs clean
@@ -27,10 +29,10 @@ demo: .venv/.installed
 	@echo "Open the app:  make app   (or: $(BIN)/streamlit run app/main.py)"
 
 test: .venv/.installed-dev
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 coverage: .venv/.installed-dev
-	$(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-report=term --cov-fail-under=90
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --cov --cov-report=term --cov-fail-under=90
 
 # Faults and bad input for 15 minutes and a little more: docs/reliability.md.
 soak: .venv/.installed
@@ -66,4 +68,4 @@ serve:
 	@sh serving/serve.sh
 
 clean:
-	rm -rf .venv runs site saved_models/demo
+	rm -rf .venv site

@@ -71,7 +71,9 @@ def measure(
     split = Split(images, random.integers(0, 10, count))
     dataset = Dataset("random", tuple("0123456789"), split, split, split)
     model = build_model(config, dataset)
-    step = in_precision(precision, tf.function(lambda images, labels: model.train_step((images, labels))))
+    step = in_precision(
+        precision, tf.function(lambda images, labels: model.train_step((images, labels)), autograph=False)
+    )
     batches = TrainingBatches(split, arguments.batch_size, seed=0, pad_crop=4, flip=True)
     step(*next(iter(batches.epoch(0))))
     times, waits = [], []

@@ -247,18 +247,24 @@ class RunFolder:
         )
         described.write(self.path)
 
-    def load_model(self) -> "MultiExitModel":
+    def load_model(self, any_thresholds: bool = False) -> "MultiExitModel":
         """The model of this run.
+
+        Args:
+            any_thresholds: take it with other thresholds too, as a calibration that was cut short leaves it.
 
         Raises:
             InputError: if it cannot be read, or is not the one that the metadata are about.
         """
-        model = load_model(self.path / MODEL_FILE)
-        digest, expected = weights_digest(model), Metadata.read(self.path).model_digest
-        if digest != expected:
+        model, metadata = load_model(self.path / MODEL_FILE), Metadata.read(self.path)
+        digest, expected = weights_digest(model), metadata.model_digest
+        if any_thresholds and model.thresholds.shape == (len(metadata.thresholds),):
+            model.thresholds.assign(metadata.thresholds)
+        if weights_digest(model) != expected:
             raise InputError(
                 f"{MODEL_FILE} in {str(self.path)!r} is another model: its weights are {digest[:12]}, "
-                f"{METADATA_FILE} names {expected[:12]}. Train the run again"
+                f"{METADATA_FILE} names {expected[:12]}. If a calibration was cut short, repeat "
+                "training/calibrate.py; else train the run again"
             )
         return model
 

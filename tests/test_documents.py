@@ -9,6 +9,7 @@ import io
 import os
 import re
 import shlex
+import sys
 import tomllib
 from pathlib import Path
 from types import SimpleNamespace
@@ -35,24 +36,36 @@ def _name(document):
 
 
 BLOCKS = [
-    pytest.param(needs, block, id=f"{_name(document)}-{number}")
+    pytest.param(_name(document), needs, block, id=f"{_name(document)}-{number}")
     for document in DOCUMENTS
     for number, (needs, block) in enumerate(BLOCK.findall(document.read_text()))
 ]
 
 
-@pytest.mark.parametrize(("needs", "block"), BLOCKS)
-def test_code_blocks_run(needs, block, tmp_path, monkeypatch):
+@pytest.fixture(scope="module")
+def folder_of(tmp_path_factory):
+    """A folder per document, in which the models that ship lie: what a block writes, a later one may read."""
+
+    @functools.cache
+    def make(name):
+        folder = tmp_path_factory.mktemp("document")
+        for version in (ROOT / "saved_models").glob("*/*"):
+            link = folder / version.relative_to(ROOT)
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.symlink_to(version)
+        return folder
+
+    return make
+
+
+@pytest.mark.parametrize(("document", "needs", "block"), BLOCKS)
+def test_code_blocks_run(document, needs, block, folder_of, monkeypatch):
     for each in filter(None, re.split(r",\s*", needs)):
         there = os.environ.get(each) if each.isupper() else importlib.util.find_spec(each)
         if not there:
             pytest.skip(f"needs {each}")
-    # What a block writes is not left in the tree.
-    for version in (ROOT / "saved_models").glob("*/*"):
-        link = tmp_path / version.relative_to(ROOT)
-        link.parent.mkdir(parents=True, exist_ok=True)
-        link.symlink_to(version)
-    monkeypatch.chdir(tmp_path)
+    monkeypatch.chdir(folder_of(document))  # What a block writes is not left in the tree.
+    monkeypatch.setattr(sys, "path", list(sys.path))
     exec(compile(block, "document", "exec"), {"__name__": "document"})
 
 

@@ -40,6 +40,10 @@ class Faults:
         chance: when, and what.
         images: to ask it whether it is back.
         wrong: what is wrong with an answer for them, or `None`.
+        newest: number of the newest version.
+        loaded: how many versions it has loaded since its memory was first noted.
+        memory: in megabytes, once settled and at the end.
+        settled: seconds after which it was first noted.
     """
 
     tally: Tally
@@ -54,6 +58,7 @@ class Faults:
     newest: int = 1
     loaded: int = 0
     memory: list[float | None] = field(default_factory=list)
+    settled: float = 0.0
 
     @property
     def deadly(self) -> dict[str, Callable[[], None]]:
@@ -65,10 +70,10 @@ class Faults:
         """These must not cost a single answer, but for connections that were cut."""
         return {CUT: self._cut, EXPORTED: self._export, DAMAGED: self._export_damaged}
 
-    def until(self, deadline: float, kinds: dict[str, Callable[[], None]], first_minute: float) -> None:
-        """Does these things at random, each once before any again, and notes the server's memory."""
-        self.memory, self.loaded = [], 0
-        measured, waiting = time.monotonic() + first_minute, list(kinds)
+    def until(self, deadline: float, kinds: dict[str, Callable[[], None]], settled: float) -> None:
+        """Does these at random, each once before any again; notes memory once settled, and at the end."""
+        self.memory, self.loaded, self.settled = [], 0, settled
+        measured, waiting = time.monotonic() + settled, list(kinds)
         self.chance.shuffle(waiting)
         while len(waiting) == len(kinds) or time.monotonic() < deadline:
             name = waiting.pop() if waiting else self.chance.choice(list(kinds))
@@ -90,7 +95,8 @@ class Faults:
         first, last = self.memory
         grown, most = last - first, MOST_GROWTH + self.loaded * MOST_GROWTH_A_VERSION
         said = (
-            f"{first:.0f} MB after the first minute, {last:.0f} MB at the end, {self.loaded} versions later"
+            f"{first:.0f} MB after {self.settled:.0f} s, {last:.0f} MB at the end, {self.loaded} versions "
+            f"later; up to {most} MB more is not counted as lost"
         )
         self.tally.note("memory of the server that lives on", LOST if grown > most else RIGHT, said)
         return self.tally.facts.append(f"memory of the server that lives on: {said}")

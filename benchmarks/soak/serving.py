@@ -75,7 +75,7 @@ def run(tally: Tally, seconds: float, chance: random.Random, folder: Path, whole
         each.start()
     try:
         for kinds in (faults.deadly, faults.harmless):
-            faults.until(time.monotonic() + seconds / 2, kinds, first_minute=min(60, seconds / 6))
+            faults.until(time.monotonic() + seconds / 2, kinds, settled=min(60, seconds / 6))
     finally:
         stage.done.set()
         for each in threads:

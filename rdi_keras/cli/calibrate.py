@@ -34,6 +34,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     calibrate_run(RunFolder.open(arguments.run), named, arguments.data_dir)
 
 
+def _with_excluded(named: dict[str, Any]) -> dict[str, Any]:
+    """Shares exclude a budget and attacks: what is named now stands, not what the run had."""
+    if "shares" in named:
+        return {"attacked": 0, "accuracy": None} | named
+    return {"shares": None} | named if {"budget", "attacked"} & set(named) else named
+
+
 def calibrate_run(run: RunFolder, named: dict[str, Any], data_dir: str | Path | None = None) -> dict:
     """Sets a run's thresholds and writes model, metadata, configuration and facts; returns the facts.
 
@@ -56,9 +63,9 @@ def calibrate_run(run: RunFolder, named: dict[str, Any], data_dir: str | Path | 
     console = Console()
     with run.locked():
         config = read_config(run.path / CONFIG_FILE)
-        config.calibration = dataclasses.replace(config.calibration, **named)
+        config.calibration = dataclasses.replace(config.calibration, **_with_excluded(named))
         config.data.data_dir = str(data_dir) if data_dir else config.data.data_dir
-        dataset, model = load_data(config), run.load_model()
+        dataset, model = load_data(config), run.load_model(any_thresholds=True)
         facts, budgets = calibrate_finally(model, config, dataset.calibration, console.print)
         seconds = run.read_calibration().get("training_seconds")
         facts |= {"training_seconds": seconds} if seconds else {}
@@ -67,6 +74,6 @@ def calibrate_run(run: RunFolder, named: dict[str, Any], data_dir: str | Path | 
     limits = ", ".join(f"{each:.4g}" for each in model.thresholds.numpy())
     console.print(
         f"thresholds {limits} nats: on held-out data accuracy {facts['accuracy']:.3f}, "
-        f"{100 * facts['saving']:.1f} % of the MACs saved\nnext: training/evaluate.py {run.path}"
+        f"{100 * facts['saving']:.1f} % of the MACs saved\nnext: training/evaluate.py {run.path} --part test"
     )
     return facts

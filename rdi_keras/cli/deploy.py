@@ -123,6 +123,6 @@ def deploy(arguments: argparse.Namespace) -> RunFolder:
         f"{chosen.worst_case:.3f} (last exit alone {chosen.last_exit_worst_case:.3f}), "
         f"{100 * calibration['saving']:.1f} % of the MACs saved, {milliseconds:.3g} ms a sample against "
         f"{kept.plain_per_sample(size):.3g} without side exits, on held-out data\n"
-        f"run: {run.path}\nnext: training/evaluate.py {run.path}"
+        f"run: {run.path}\nnext: training/evaluate.py {run.path} --part test"
     )
     return run

@@ -1,8 +1,6 @@
 """`training/evaluate.py RUN`: measures a run's model and its twin, and writes the report."""
 
 import dataclasses
-import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 from rdi_keras.cli.options import command, parse, read_config
 from rdi_keras.cli.progress import conditions_bar, curves_bar, status
 from rdi_keras.errors import InputError
-from rdi_keras.files import ASIDE
 from rdi_keras.presets import Config, EvaluationConfig
 from rdi_keras.runs import RunFolder
 
 if TYPE_CHECKING:  # Importing it for real loads TensorFlow.
     from rdi_keras.data import Dataset, Split
-    from rdi_keras.evaluation import Entry, FolderShelf
+    from rdi_keras.evaluation import Conditions, Entry, FolderShelf
+    from rdi_keras.inference import CostTable, LatencyTable
     from rdi_keras.models import MultiExitModel
 
 DESCRIPTION = (
@@ -35,7 +33,9 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     parser = jsonargparse.ArgumentParser(description=DESCRIPTION, exit_on_error=False)
     parser.add_argument("run", type=str, help="a run folder, runs/<name>")
-    parser.add_argument("--part", type=str | None, help="test or calibration; the latter only prints")
+    parser.add_argument(
+        "--part", type=str | None, help="test or calibration, which only prints; default: the run's own"
+    )
     parser.add_argument("--suite", type=str | None, help="attack list; default: the run's own")
     parser.add_argument("--epsilon", type=str | None, help="budget; default: the run's own")
     parser.add_argument("--limit", type=int | None, help="only the first so many test samples")
@@ -65,8 +65,8 @@ def evaluate(path: str | Path, **changes: Any) -> dict:
         The report.
 
     Raises:
-        InputError: if there is no finished run or no such field, the data cannot be had, or a value is not
-            allowed.
+        InputError: if there is no finished run or no such field, another process works in its folder, the
+            data cannot be had, or a value is not allowed.
     """
     allowed = ("epsilon", "data_dir", *EvaluationConfig.__annotations__)
     if unknown := sorted(set(changes) - set(allowed)):
@@ -84,7 +84,8 @@ def evaluate(path: str | Path, **changes: Any) -> dict:
     config.epsilon = str(changes.pop("epsilon", config.epsilon))
     config.data.data_dir = changes.pop("data_dir", config.data.data_dir)
     config.evaluation = dataclasses.replace(config.evaluation, **changes)
-    return evaluate_run(run, config, load_data(config))
+    with run.locked():
+        return evaluate_run(run, config, load_data(config))
 
 
 def evaluate_run(run: RunFolder, config: Config, dataset: "Dataset") -> dict:
@@ -108,11 +109,9 @@ def evaluate_run(run: RunFolder, config: Config, dataset: "Dataset") -> dict:
 
     from rdi_keras import evaluation
     from rdi_keras.evaluation import second_opinions
-    from rdi_keras.inference import CostTable, cost_table
     from rdi_keras.metadata import Metadata
     from rdi_keras.names import parse_epsilon
     from rdi_keras.runs import TWIN_FILE, load_model
-    from rdi_keras.serving.latency import measure_latency
 
     metadata = dataclasses.replace(Metadata.read(run.path), epsilon=str(config.epsilon))
     wanted, epsilon = config.evaluation, parse_epsilon(config.epsilon)
@@ -126,65 +125,33 @@ def evaluate_run(run: RunFolder, config: Config, dataset: "Dataset") -> dict:
     if wanted.part not in PARTS:
         raise InputError(f"Unknown part {wanted.part!r}. Allowed: {', '.join(PARTS)}")
     samples = getattr(dataset, wanted.part).first(wanted.limit)
-    latency = None
-    if wanted.engine != "none":
-        with status("timing every exit"):
-            latency = measure_latency(model, samples.images, wanted.engine)
+    latency = _latency(model, samples, wanted.engine)
     twin_path = run.path / TWIN_FILE
     networks = {MODEL: model} | ({TWIN: load_model(twin_path)} if twin_path.exists() else {})
     shelves = _shelves(run, config, networks, samples, suite)
     if wanted.part == "test" and not len(shelves[MODEL]):
         run.count_test_evaluation(metadata.model_digest, wanted.suite)
 
-    thresholds = model.thresholds.numpy()
-    measured: dict[str, tuple[evaluation.Conditions, CostTable]] = {}
     loops: dict[str, dict] = {title: {} for title in networks}
-    for title, network in networks.items():
-        with conditions_bar(title, len(samples), [entry.name for entry in suite]) as on_batch:
-            conditions = evaluation.run_suite(
-                network,
-                network.thresholds.numpy(),
-                samples,
-                suite,
-                wanted.batch_size,
-                config.seed,
-                shelves[title],
-                on_batch,
-                loops[title],
-            )
-        measured[title] = conditions, cost_table(network)
-
+    measured = {
+        title: _attacked(title, network, samples, suite, config, shelves[title], loops[title])
+        for title, network in networks.items()
+    }
+    conditions, cost = measured[MODEL]
+    about = config.seed, loops[MODEL]
     with status("looking for signs that the figures are not to be believed"):
         flags, left_out = evaluation.find_flags(
-            model,
-            thresholds,
-            samples,
-            epsilon,
-            measured[MODEL][0],
-            networks.get(TWIN),
-            config.seed,
-            loops[MODEL],
+            model, model.thresholds.numpy(), samples, epsilon, conditions, networks.get(TWIN), *about
         )
-    curves = None
-    if wanted.curve_samples and epsilon:
-        with curves_bar() as on_point:
-            curves = evaluation.measure_curves(
-                model,
-                thresholds,
-                samples.first(wanted.curve_samples),
-                measured[MODEL][1],
-                epsilon,
-                config.seed,
-                wanted.batch_size,
-                on_point,
-                loops[MODEL],
-            )
+    curves = _curves(model, samples, cost, config, loops[MODEL]) if wanted.curve_samples and epsilon else None
     answers = None
     if opinions:
         with status(f"second opinions: {', '.join(opinions)}"):
             few = samples.first(wanted.opinion_samples)
-            answers = second_opinions.ask(opinions, model, few, thresholds, epsilon, config.seed)
-        flags += second_opinions.compare(answers, measured[MODEL][0])
+            answers = second_opinions.ask(
+                opinions, model, few, model.thresholds.numpy(), epsilon, config.seed
+            )
+        flags += second_opinions.compare(answers, conditions)
 
     report = evaluation.build_report(
         metadata,
@@ -204,13 +171,80 @@ def evaluate_run(run: RunFolder, config: Config, dataset: "Dataset") -> dict:
         latency,
     )
     if wanted.part == "test":
-        _write(report, run.path)
-    shutil.rmtree(run.evaluation_path)
+        evaluation.write_whole(report, run.path)
+    for shelf in shelves.values():
+        shelf.clear()
     console = Console()
     console.print(evaluation.rich_table(report))
     for line in evaluation.remarks(report):
         console.print(line)
     return report
+
+
+def _latency(model: "MultiExitModel", samples: "Split", engine: str) -> "LatencyTable | None":
+    from rich.console import Console
+
+    from rdi_keras.serving.engines import ONNXRUNTIME, TENSORFLOW
+    from rdi_keras.serving.latency import measure_latency
+
+    if engine == "none":
+        return None
+    with status("timing every exit"):
+        try:
+            return measure_latency(model, samples.images, engine)
+        except InputError as error:  # A layer that the converter does not know costs no report.
+            if engine != ONNXRUNTIME:
+                raise
+            Console().print(f"Timed in TensorFlow: {error}")
+            return measure_latency(model, samples.images, TENSORFLOW)
+
+
+def _attacked(
+    title: str,
+    network: "MultiExitModel",
+    samples: "Split",
+    suite: Sequence["Entry"],
+    config: Config,
+    shelf: "FolderShelf",
+    loops: dict,
+) -> "tuple[Conditions, CostTable]":
+    """What the suite does to a network, and what its exits cost."""
+    from rdi_keras import evaluation
+    from rdi_keras.inference import cost_table
+
+    with conditions_bar(title, len(samples), [entry.name for entry in suite]) as on_batch:
+        conditions = evaluation.run_suite(
+            network,
+            network.thresholds.numpy(),
+            samples,
+            suite,
+            config.evaluation.batch_size,
+            config.seed,
+            shelf,
+            on_batch,
+            loops,
+        )
+    return conditions, cost_table(network)
+
+
+def _curves(
+    model: "MultiExitModel", samples: "Split", cost: "CostTable", config: Config, loops: dict
+) -> dict:
+    from rdi_keras import evaluation
+    from rdi_keras.names import parse_epsilon
+
+    with curves_bar() as on_point:
+        return evaluation.measure_curves(
+            model,
+            model.thresholds.numpy(),
+            samples.first(config.evaluation.curve_samples),
+            cost,
+            parse_epsilon(config.epsilon),
+            config.seed,
+            config.evaluation.batch_size,
+            on_point,
+            loops,
+        )
 
 
 def _shelves(
@@ -237,21 +271,6 @@ def _shelves(
         "seed": config.seed,
     }
     return {title: FolderShelf(run.evaluation_path, {**about, "network": title}) for title in networks}
-
-
-def _write(report: dict, folder: Path) -> None:
-    """Aside first: an interruption must not leave the figures of one report beside another's numbers."""
-    from rdi_keras import evaluation
-
-    with tempfile.TemporaryDirectory(dir=folder, prefix=ASIDE) as aside:
-        figures = evaluation.write_figures(report, Path(aside))
-        Path(aside, evaluation.MARKDOWN_FILE).write_text(evaluation.markdown(report, figures))
-        evaluation.write_report(report, Path(aside))
-        for name in evaluation.ALL_FIGURES:  # Those of an earlier report may be more.
-            (folder / name).unlink(missing_ok=True)
-        # The report itself last: where it is, everything is.
-        for file in sorted(Path(aside).iterdir(), key=lambda each: each.name == evaluation.JSON_FILE):
-            file.replace(folder / file.name)
 
 
 def is_evaluated(run: RunFolder, config: Config, dataset: "Dataset") -> bool:

@@ -233,7 +233,10 @@ def _measure_and_export(
     if not export:
         return run.path
     if config.evaluation.part != "test":
-        console.print(f"run: {run.path}\nNot exported: that takes a report on the test part")
+        console.print(
+            f"run: {run.path}\nNot exported: that takes a report on the test part. Make it with "
+            f"training/evaluate.py {run.path} --part test, then training/export.py {run.path}"
+        )
         return run.path
     folder = Path(config.saved_models_dir, config.name)
     version = exported_version(run, folder) or export_run(run, folder)

@@ -113,6 +113,6 @@ def import_run(path: Path, config: Config, equal_shares: bool) -> "RunFolder":
         f"{architecture}: {model.num_exits} exits, calibrated on {calibration['n']:,} images of "
         f"{dataset.name}: accuracy {100 * calibration['accuracy']:.1f} %, "
         f"{100 * calibration['saving']:.1f} % saved\n"
-        f"run: {run.path}\nnext: training/evaluate.py {run.path}"
+        f"run: {run.path}\nnext: training/evaluate.py {run.path} --part test"
     )
     return run

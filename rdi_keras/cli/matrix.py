@@ -41,7 +41,7 @@ def make_matrix(config: Config, defences: Sequence[str], out: str = "") -> Path:
         out: the file; empty for the default.
 
     Raises:
-        InputError: if there is no such defence, or the configuration is wrong.
+        InputError: if there is no such defence, the configuration is wrong, or the file cannot be written.
     """
     from rdi_keras.cli.fit import fit
     from rdi_keras.evaluation import JSON_FILE, matrix_table
@@ -52,13 +52,16 @@ def make_matrix(config: Config, defences: Sequence[str], out: str = "") -> Path:
             f"A matrix is measured on the test part. Received: evaluation.part={config.evaluation.part!r}"
         )
     configs = {name: with_defence(config, name) for name in defences}
+    path = Path(out) if out else Path(config.runs_dir, f"{config.name}-{defences[0]}", "matrix.md")
+    if path.is_dir():
+        raise InputError(f"The table is a file. Received the folder {out!r}: name a file in it")
+    if out:
+        make_folder(path.parent)
     reports = {}
     for name, each in configs.items():
         each.name, each.twin = f"{config.name}-{name}", False
         folder = fit(each, resume=True, export=False)
         reports[name] = json.loads((folder / JSON_FILE).read_text())
-    path = Path(out) if out else Path(config.runs_dir, f"{config.name}-{defences[0]}", "matrix.md")
-    make_folder(path.parent)
     path.write_text(matrix_table(reports))
     print(f"{matrix_table(reports)}\nwritten to {path}")
     return path

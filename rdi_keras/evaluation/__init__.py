@@ -11,6 +11,7 @@ from rdi_keras.evaluation.report import JSON_FILE, build_report, read_report, va
 from rdi_keras.evaluation.shelf import FolderShelf
 from rdi_keras.evaluation.suite import EVERYONE, STANDING, SUITES, Entry, suite
 from rdi_keras.evaluation.tables import MARKDOWN_FILE, markdown, remarks, rich_table
+from rdi_keras.evaluation.whole import write_whole
 
 __all__ = [
     "ALL_FIGURES",
@@ -44,6 +45,7 @@ __all__ = [
     "worst_of",
     "write_figures",
     "write_report",
+    "write_whole",
 ]
 
 

@@ -165,12 +165,14 @@ def read_report(folder: str | Path, metadata: Metadata) -> dict:
     try:
         report = read_json(path)
     except (OSError, ValueError) as error:
-        raise InputError(f"Cannot read {str(path)!r}: {error}. Make it with training/evaluate.py") from None
+        raise InputError(
+            f"Cannot read {str(path)!r}: {error}. Make it with training/evaluate.py RUN --part test"
+        ) from None
     validate(report)
     if report["model_digest"] != metadata.model_digest:
         raise InputError(
             f"{str(path)!r} is a report for another model: it names weights "
             f"{report['model_digest'][:12]}, this model has {metadata.model_digest[:12]}. Make it anew "
-            "with training/evaluate.py"
+            "with training/evaluate.py RUN --part test"
         )
     return report

@@ -1,8 +1,10 @@
 """Keeps the finished batches of an evaluation on disk, so that it can be interrupted and taken up again."""
 
+import contextlib
 import hashlib
 import json
 import os
+import shutil
 import tempfile
 import zipfile
 from dataclasses import fields
@@ -45,6 +47,12 @@ class FolderShelf:
         with os.fdopen(descriptor, "wb") as file:
             np.savez(file, samples=batch.samples, passes=np.asarray(batch.passes), **arrays)
         Path(aside).replace(self._path(condition, number))
+
+    def clear(self) -> None:
+        """Removes what it holds; the shelves of other evaluations stay."""
+        shutil.rmtree(self.folder)
+        with contextlib.suppress(OSError):  # There may be others.
+            self.folder.parent.rmdir()
 
     def _path(self, condition: str, number: int) -> Path:
         return self.folder / f"{condition}-{number}.npz"

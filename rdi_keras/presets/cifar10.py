@@ -22,9 +22,7 @@ def cifar10() -> Config:
         name="cifar10",
         preset="cifar10",
         epsilon="8/255",
-        data=DataConfig(
-            name="cifar10", calibration_pool="0:4000,10000:11017,20000:21017,30000:31017,40000:41017"
-        ),
+        data=DataConfig(name="cifar10"),
         model=ModelConfig(backbone="resnet20", exits_after=[4, 6], heads="light"),
         training=TrainingConfig(
             attack=AttackConfig(objective="average", num_steps=1, epsilon="6/255", keep="last"),

@@ -44,6 +44,7 @@ def with_defence(config: Config, name: str) -> Config:
     plain = TrainingConfig()
     for field in ("loss", "label_smoothing", "neighbour_weight", "orthogonal_weight", "replays", "probe"):
         setattr(changed.training, field, getattr(plain, field))  # What another defence would change.
+    changed.training.attack.solver = plain.attack.solver
     for field, value in DEFENCES[name].items():
         section, _, leaf = field.rpartition(".")
         target = changed.training.attack if section else changed.training

@@ -75,6 +75,8 @@ def _savers(graph: meta_graph_pb2.MetaGraphDef, functions: dict) -> set[str]:
     called = {each.attr["f"].func.name for each in nodes} & set(functions)
     # TensorFlow may exchange functions that implement the same interface.
     called = {each for each in called if "api_implements" not in functions[each].attr}
+    library = graph.graph_def.library
     rest = [graph.object_graph_def, *(each for name, each in functions.items() if name not in called)]
+    rest += [*library.gradient, *library.registered_gradients]  # Differentiation calls these.
     mentions = [each.SerializeToString() for each in rest]
     return {name for name in called if not any(name.encode() in each for each in mentions)}

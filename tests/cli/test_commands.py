@@ -13,6 +13,7 @@ import rdi_keras as rdi
 from rdi_keras import evaluation
 from rdi_keras.cli import calibrate, evaluate, export, fit
 from rdi_keras.metadata import Metadata
+from rdi_keras.runs import RunFolder
 
 NO_EXTRAS = ["--curve_samples=0", "--engine=none"]
 FAST = [
@@ -113,6 +114,9 @@ def test_an_interrupted_evaluation_goes_on_and_is_one_look(finished, tmp_path, m
         with pytest.raises(KeyboardInterrupt):
             evaluate.main([str(run), *NO_EXTRAS])
     assert list((run / "evaluation").rglob("clean-0.npz"))
+    assert evaluate.main([str(run), "--part=calibration", "--limit=2", *NO_EXTRAS]) == 0  # Another one.
+    with RunFolder(run).locked():
+        assert evaluate.main([str(run), *NO_EXTRAS]) == 2
     with monkeypatch.context() as patched:
         patched.setattr("rdi_keras.evaluation.cascade.judge", interrupt)  # Nothing is judged again.
         assert evaluate.main([str(run), *NO_EXTRAS]) == 0
@@ -205,6 +209,29 @@ def test_a_finished_run_gets_other_thresholds_without_a_look_at_the_test_part(fi
     assert facts["method"] == "largest worst case within budget 0.8 at accuracy 0.3 or more"
     assert calibrate.main([str(run), "--calibration.attacked=0"]) == 2
     assert "is for calibration under attack" in capsys.readouterr().err
+    # Shares and a budget exclude each other: what is named last stands.
+    for named, method in (
+        ("shares=[0.5,0.25,0.25]", "shares [0.5, 0.25, 0.25]"),
+        ("budget=0.7", "budget 0.7"),
+    ):
+        assert calibrate.main([str(run), f"--calibration.{named}"]) == 0
+        assert json.loads((run / "calibration.json").read_text())["method"] == method
+
+
+def test_a_calibration_that_was_cut_short_is_repeated(finished, tmp_path, monkeypatch, capsys):
+    run = shutil.copytree(finished / "runs" / "halves", tmp_path / "run")
+
+    def cut(*arguments):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("rdi_keras.runs.describe", cut)
+        with pytest.raises(KeyboardInterrupt):
+            calibrate.main([str(run), "--calibration.budget=0.9"])
+    assert evaluate.main([str(run)]) == 2
+    assert "If a calibration was cut short, repeat training/calibrate.py" in capsys.readouterr().err
+    assert calibrate.main([str(run), "--calibration.budget=0.9"]) == 0
+    assert rdi.Predictor(run).num_exits == 3
 
 
 def test_fit_can_stop_before_the_test_part(image_folder, tmp_path, capsys):

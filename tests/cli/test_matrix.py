@@ -32,6 +32,12 @@ def test_an_unknown_defence_is_refused():
         with_defence(Config(), "hope")
 
 
+def test_a_folder_for_the_table_is_refused_before_training(tmp_path, capsys):
+    assert matrix.main([f"--out={tmp_path}", f"--runs_dir={tmp_path}/runs"]) == 2
+    assert "The table is a file" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_matrix_is_made_and_not_made_twice(tmp_path, capsys, monkeypatch):
     out = tmp_path / "table.md"
     where = [f"--runs_dir={tmp_path}/runs", f"--saved_models_dir={tmp_path}/saved", "--name=m"]

@@ -153,6 +153,18 @@ def foreign_operation(described):
     function(described, "all_exits").node_def.add(name="trap", op="OperationOfSomeLibrary")
 
 
+def differentiated(described):
+    library = described.meta_graphs[0].graph_def.library
+    saver = function(described, "traced_save").signature.name
+    library.registered_gradients.add(gradient_func=saver, registered_op_type="trap")
+
+
+def differentiated_as_before(described):
+    library = described.meta_graphs[0].graph_def.library
+    saver = function(described, "traced_save").signature.name
+    library.gradient.add(function_name=function(described, "all_exits").signature.name, gradient_func=saver)
+
+
 def first_version(described):
     described.meta_graphs[0].ClearField("object_graph_def")
 
@@ -167,6 +179,8 @@ CHANGES = [
     saver_exchanged,
     foreign_function,
     foreign_operation,
+    differentiated,
+    differentiated_as_before,
     first_version,
     two_graphs,
 ]
