@@ -4,6 +4,7 @@ PYTHON ?= python3
 # Processes that run tests; each takes about 3 GB.
 WORKERS ?= 2
 BIN := .venv/bin
+SPREAD := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 .PHONY: help setup demo test coverage soak audit lint format app serve docs clean
 
@@ -29,10 +30,10 @@ demo: .venv/.installed
 	@echo "Open the app:  make app   (or: $(BIN)/streamlit run app/main.py)"
 
 test: .venv/.installed-dev
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+	$(BIN)/python -m pytest $(SPREAD)
 
 coverage: .venv/.installed-dev
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --cov --cov-report=term --cov-fail-under=90
+	$(BIN)/python -m pytest $(SPREAD) --cov --cov-report=term --cov-fail-under=90
 
 # Faults and bad input for 15 minutes and a little more: docs/reliability.md.
 soak: .venv/.installed

@@ -10,6 +10,19 @@ settings.register_profile("repeatable", deadline=None, derandomize=True)
 settings.load_profile("repeatable")
 
 
+# Files that take minutes, longest first: begun last, one would keep a single process busy at the end.
+LONGEST = (
+    *("test_commands", "test_loop", "test_resume", "test_pages", "test_score", "test_second_opinions"),
+    *("test_cluster", "test_deployment", "test_soak", "test_cascade", "test_flags", "test_browser"),
+    *("test_litert", "test_client", "test_backbones", "test_import_checkpoint", "test_matrix"),
+)
+
+
+def pytest_collection_modifyitems(items):
+    rank = {name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: rank.get(item.path.stem, len(LONGEST)))
+
+
 def _convolution(features):
     return layers.Conv2D(4, 3, padding="same", activation="relu")(features)
 

@@ -18,9 +18,9 @@ from rdi_keras.presets.digits import digits
 from rdi_keras.presets.mnist import mnist
 
 PRESETS: dict[str, Callable[[], Config]] = {
-    "cifar10": cifar10,
     "digits": digits,
     "mnist": mnist,
+    "cifar10": cifar10,
 }
 """What makes a configuration, by the names that `preset` takes."""
 

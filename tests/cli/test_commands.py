@@ -114,7 +114,6 @@ def test_an_interrupted_evaluation_goes_on_and_is_one_look(finished, tmp_path, m
         with pytest.raises(KeyboardInterrupt):
             evaluate.main([str(run), *NO_EXTRAS])
     assert list((run / "evaluation").rglob("clean-0.npz"))
-    assert evaluate.main([str(run), "--part=calibration", "--limit=2", *NO_EXTRAS]) == 0  # Another one.
     with RunFolder(run).locked():
         assert evaluate.main([str(run), *NO_EXTRAS]) == 2
     with monkeypatch.context() as patched:
@@ -183,8 +182,10 @@ def test_divergence_is_one_line_and_status_1(tmp_path, capsys):
 def test_calibration_data_are_measured_without_a_look_at_the_test_part(finished, tmp_path, capsys):
     run = shutil.copytree(finished / "runs" / "halves", tmp_path / "run")
     before = {each: (run / each).read_bytes() for each in ("report.json", "test_evaluations.jsonl")}
+    other = evaluation.FolderShelf(run / "evaluation", {"another": "evaluation"})
     assert evaluate.main([str(run), "--part=calibration", *NO_EXTRAS]) == 0
     assert "calibration[:10]" in capsys.readouterr().out
+    assert [each.name for each in (run / "evaluation").iterdir()] == [other.folder.name]
     assert before == {each: (run / each).read_bytes() for each in before}
 
 
