@@ -35,6 +35,8 @@ class ModelConfig:
         width: multiplies the channels of mobilenet_v2.
         trunk: a run folder with the same backbone. Its trunk and last exit are taken over and frozen; only
             the side heads are trained: exits for a network that exists.
+        weights: a run folder with the same network. Training starts from its weights, the twin's from those
+            of its twin: to go on with other images, or against another attack.
     """
 
     backbone: str = "small_cnn"
@@ -42,6 +44,7 @@ class ModelConfig:
     heads: str = "paper"
     width: float | None = None
     trunk: str | None = None
+    weights: str | None = None
 
 
 @dataclass

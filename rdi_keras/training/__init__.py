@@ -8,6 +8,7 @@ from rdi_keras.training.building import (
     check_numbers,
     load_data,
     take_trunk,
+    take_weights,
 )
 from rdi_keras.training.calibrating import calibrate, calibrate_budgets, calibration_facts
 from rdi_keras.training.checkpoints import Checkpoints, Progress
@@ -50,6 +51,7 @@ __all__ = [
     "make_optimizer",
     "robust_budget_table",
     "take_trunk",
+    "take_weights",
 ]
 
 

@@ -28,7 +28,7 @@ from rdi_keras.errors import InputError
 from rdi_keras.models import MultiExitModel
 from rdi_keras.names import parse_epsilon
 from rdi_keras.presets import AttackConfig, Config, TrainingConfig
-from rdi_keras.runs import MODEL_FILE, load_model
+from rdi_keras.runs import MODEL_FILE, TWIN_FILE, load_model
 from rdi_keras.training.optimizers import make_optimizer
 
 # What a configuration's numbers may be; None, where it is allowed, means "not given".
@@ -166,6 +166,10 @@ def build_model(config: Config, dataset: Dataset, side_exits: bool = True) -> Ro
     if not side_exits:
         backbone = backbone.without_side_exits()
     model = RobustModel.from_backbone(backbone)
+    if wanted.weights is not None:
+        if wanted.trunk is not None:
+            raise InputError("model.trunk freezes weights, model.weights trains on from them. Received: both")
+        take_weights(model, load_model(Path(wanted.weights, MODEL_FILE if side_exits else TWIN_FILE)))
     if wanted.trunk is not None:
         take_trunk(model, load_model(Path(wanted.trunk, MODEL_FILE)))
     training = config.training
@@ -204,21 +208,37 @@ def take_trunk(model: MultiExitModel, source: MultiExitModel) -> None:
         InputError: names the first layer that one of them lacks or has in another shape.
     """
     parts = [*model.segments, model.heads[-1]]
+    _take(parts, [*source.segments, source.heads[-1]], "trunk")
+    for part in parts:
+        part.trainable = False
+
+
+def take_weights(model: MultiExitModel, source: MultiExitModel) -> None:
+    """Copies all of another model's weights, layer by layer, to train on from there.
+
+    Args:
+        model: gets the weights.
+        source: the same network.
+
+    Raises:
+        InputError: names the first layer that one of them lacks or has in another shape.
+    """
+    _take([*model.segments, *model.heads], [*source.segments, *source.heads], "network")
+
+
+def _take(parts: Sequence[keras.Model], theirs: Sequence[keras.Model], what: str) -> None:
     # In the order in which they run: not every layer has a name of its own.
-    theirs = _weighted([*source.segments, source.heads[-1]])
-    for layer, other in itertools.zip_longest(_weighted(parts), theirs):
+    for layer, other in itertools.zip_longest(_weighted(parts), _weighted(theirs)):
         shapes = [
             [tuple(weight.shape) for weight in each.weights] if each is not None else "none"
             for each in (layer, other)
         ]
         if shapes[0] != shapes[1]:
             raise InputError(
-                f"The trunk to take over does not fit: layer {(layer or other).name!r} has weights of shape "
+                f"The {what} to take over does not fit: layer {(layer or other).name!r} has weights of shape "
                 f"{shapes[0]} here and {shapes[1]} there. Choose the same backbone and data of the same shape"
             )
         layer.set_weights(other.get_weights())
-    for part in parts:
-        part.trainable = False
 
 
 def _weighted(parts: Sequence[keras.Model]) -> list[keras.Layer]:

@@ -215,6 +215,30 @@ def test_a_trunk_of_another_network_is_refused(dataset, tmp_path):
         training.build_model(config, dataset)
 
 
+def test_training_goes_on_from_the_weights_of_a_run(dataset, tmp_path):
+    config = preset("digits")
+    sources = {}
+    for name, side_exits in (("model.keras", True), ("twin.keras", False)):
+        sources[side_exits] = training.build_model(dataclasses.replace(config, seed=1), dataset, side_exits)
+        sources[side_exits].save(tmp_path / name)
+    config.model.weights = str(tmp_path)
+    images = dataset.calibration.images[:9]
+    for side_exits, source in sources.items():
+        model = training.build_model(config, dataset, side_exits)
+        for ours, theirs in zip(model.logits(images), source.logits(images), strict=True):
+            np.testing.assert_allclose(ours, theirs, atol=1e-5)
+        assert len(model.trainable_weights) == len(source.trainable_weights)
+    config.model.heads = "light"
+    with pytest.raises(InputError, match="The network to take over does not fit: layer"):
+        training.build_model(config, dataset)
+    config.model.trunk = str(tmp_path)
+    with pytest.raises(InputError, match="model.weights trains on from them. Received: both"):
+        training.build_model(config, dataset)
+    config.model = dataclasses.replace(preset("digits").model, weights=str(tmp_path / "none"))
+    with pytest.raises(InputError, match="Cannot load"):
+        training.build_model(config, dataset)
+
+
 def test_budgets_are_calibrated_for_side_exits_alone(model, dataset):
     table = training.calibrate_budgets(model, dataset.calibration)
     assert table.budgets[0] < 0.2
