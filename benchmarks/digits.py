@@ -2,7 +2,7 @@
 
     python benchmarks/digits.py --seeds 3
 
-Trains model and twin for every seed (about two minutes each on 2 cores), attacks both with the
+Trains model and twin for every seed (some minutes each on 2 cores), attacks both with the
 `standard` suite, and writes docs/results/digits.md. Nothing is chosen by what comes out here.
 """
 

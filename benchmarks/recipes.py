@@ -31,7 +31,9 @@ RECIPES = [
     ("main", 1.0, True),
     ("exit_aware", 1.0, True),
     ("average", 1.0, True),
-    ("average", 1.0, False),
+    ("average", 0.75, True),
+    ("main", 1.0, False),
+    ("average", 0.75, False),
 ]
 
 
