@@ -2,8 +2,9 @@
 
     python benchmarks/figures.py
 
-`leaving.png`: the first calibration image that is right and leaves at exit 1 and, under the `slowdown` attack
-of the suites, at the last exit. `exits.png`: what every part of its network costs.
+`leaving.png`: the first calibration image that is right and leaves at exit 1 with half the entropy that is
+allowed there and, under the `slowdown` attack of the suites, at the last exit. `exits.png`: what every part
+of its network costs.
 """
 
 import argparse
@@ -33,7 +34,8 @@ def find_sample(predictor: rdi.Predictor) -> tuple[int, int, np.ndarray]:
     """Position, label, and the image clean and attacked, float32 `[2, H, W, C]`, of the one to draw."""
     data = rdi.data.load("digits").calibration
     clean = predictor.predict(data.images)
-    early = np.flatnonzero((clean.exit == 1) & (clean.label == data.labels))
+    sure = clean.entropy < predictor.thresholds[0] / 2
+    early = np.flatnonzero((clean.exit == 1) & sure & (clean.label == data.labels))
     attack = next(
         each.attack
         for each in rdi.evaluation.suite("standard", predictor.metadata.epsilon_value)

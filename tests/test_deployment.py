@@ -24,6 +24,8 @@ TINY = [
     "false",
     "--evaluation.suite",
     "quick",
+    "--evaluation.engine",
+    "none",
     "--evaluation.limit",
     "20",
 ]
