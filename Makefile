@@ -1,7 +1,7 @@
 # `make demo` trains, attacks and exports a robust three-exit network; `make test` runs the tests.
 # Both set up .venv by themselves. PYTHON chooses the interpreter (CPython 3.11 to 3.13).
 PYTHON ?= python3
-# Processes that run tests; each takes about 3 GB.
+# How many processes run tests.
 WORKERS ?= 2
 BIN := .venv/bin
 SPREAD := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
