@@ -214,7 +214,7 @@ class RunFolder:
             name for name in contents if not any(fnmatch.fnmatchcase(name, each) for each in WRITTEN)
         ):
             raise InputError(
-                f"{str(self.path)!r} holds {foreign[0]!r}, which no run wrote and a new one would remove. "
+                f"{str(self.path)!r} holds {foreign[0]!r}, which is no run's file and would be removed. "
                 "Move it away, or name another folder"
             )
         for each in self.path.iterdir():
@@ -261,10 +261,10 @@ class RunFolder:
         if any_thresholds and model.thresholds.shape == (len(metadata.thresholds),):
             model.thresholds.assign(metadata.thresholds)
         if weights_digest(model) != expected:
+            repeat = "" if any_thresholds else "If a calibration was cut short, repeat it; else train"
             raise InputError(
                 f"{MODEL_FILE} in {str(self.path)!r} is another model: its weights are {digest[:12]}, "
-                f"{METADATA_FILE} names {expected[:12]}. If a calibration was cut short, repeat "
-                "training/calibrate.py; else train the run again"
+                f"{METADATA_FILE} names {expected[:12]}. {repeat or 'Train'} the run again"
             )
         return model
 

@@ -107,7 +107,7 @@ def test_create_refuses_a_foreign_folder_and_leaves_it(tmp_path, overwrite):
 def test_what_no_run_wrote_is_not_removed(finished, overwrite):
     (finished.path / runs.METADATA_FILE).unlink()  # Other programs have a config.yaml too.
     (finished.path / "thesis.tex").write_text("kept")
-    with pytest.raises(InputError, match=r"holds 'thesis\.tex', which no run wrote.*Move it away"):
+    with pytest.raises(InputError, match=r"holds 'thesis\.tex', which is no run's file.*Move it away"):
         RunFolder.create(finished.path, overwrite)
     assert (finished.path / runs.MODEL_FILE).exists()
     assert (finished.path / "thesis.tex").read_text() == "kept"

@@ -38,7 +38,7 @@ def _with_excluded(named: dict[str, Any]) -> dict[str, Any]:
     """Shares exclude a budget and attacks: what is named now stands, not what the run had."""
     if "shares" in named:
         return {"attacked": 0, "accuracy": None} | named
-    return {"shares": None} | named if {"budget", "attacked"} & set(named) else named
+    return {"shares": None} | named if "budget" in named or named.get("attacked") else named
 
 
 def calibrate_run(run: RunFolder, named: dict[str, Any], data_dir: str | Path | None = None) -> dict:

@@ -74,7 +74,10 @@ def fit(config: Config, resume: bool = False, export: bool = True) -> Path:
         f"{dataset.name}: {len(dataset.train):,} images to train on, {len(dataset.calibration):,} held "
         f"out for calibration, {len(dataset.test):,} to test on"
     )
+    _check_sources(config, run)
     with cluster.strategy.scope():
+        if config.twin and config.model.weights and not run.is_finished:
+            build_model(config, dataset, side_exits=False)  # Finds a twin that is missing or does not fit.
         model = build_model(config, dataset)
     together = f", {cluster.num_replicas} together" if cluster.num_replicas > 1 else ""
     console.print(f"devices: {devices}{together}; precision: {model.dtype_policy.name}; {xla_line(model)}")
@@ -98,6 +101,17 @@ def fit(config: Config, resume: bool = False, export: bool = True) -> Path:
         result = _measure_and_export(run, config, dataset, console, export)
     console.print(f"took: {time.monotonic() - start:.0f} s")
     return result
+
+
+def _check_sources(config: Config, run: "RunFolder") -> None:
+    """What a run starts from must outlive its start."""
+    for name in ("trunk", "weights"):
+        source = getattr(config.model, name)
+        if source and Path(source).resolve() == run.path.resolve():
+            raise InputError(
+                f"model.{name} names the run's own folder, {source!r}, which a new run clears. Name this run "
+                "otherwise: --name"
+            )
 
 
 def _open(run: "RunFolder", config: Config, resume: bool) -> None:

@@ -54,7 +54,7 @@ def make_matrix(config: Config, defences: Sequence[str], out: str = "") -> Path:
     configs = {name: with_defence(config, name) for name in defences}
     path = Path(out) if out else Path(config.runs_dir, f"{config.name}-{defences[0]}", "matrix.md")
     if path.is_dir():
-        raise InputError(f"The table is a file. Received the folder {out!r}: name a file in it")
+        raise InputError(f"The table is a file. Received the folder {str(path)!r}: name a file in it")
     if out:
         make_folder(path.parent)
     reports = {}

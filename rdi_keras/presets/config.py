@@ -36,7 +36,9 @@ class ModelConfig:
         trunk: a run folder with the same backbone. Its trunk and last exit are taken over and frozen; only
             the side heads are trained: exits for a network that exists.
         weights: a run folder with the same network. Training starts from its weights, the twin's from those
-            of its twin: to go on with other images, or against another attack.
+            of its twin: to go on with other images, or against another attack. It must stay until this run is
+            finished. Images that were added to a folder are split anew: keep test images in a folder of their
+            own, or what the source was trained on is tested on.
     """
 
     backbone: str = "small_cnn"

@@ -213,6 +213,7 @@ def test_a_finished_run_gets_other_thresholds_without_a_look_at_the_test_part(fi
     # Shares and a budget exclude each other: what is named last stands.
     for named, method in (
         ("shares=[0.5,0.25,0.25]", "shares [0.5, 0.25, 0.25]"),
+        ("attacked=0", "shares [0.5, 0.25, 0.25]"),
         ("budget=0.7", "budget 0.7"),
     ):
         assert calibrate.main([str(run), f"--calibration.{named}"]) == 0
@@ -230,7 +231,7 @@ def test_a_calibration_that_was_cut_short_is_repeated(finished, tmp_path, monkey
         with pytest.raises(KeyboardInterrupt):
             calibrate.main([str(run), "--calibration.budget=0.9"])
     assert evaluate.main([str(run)]) == 2
-    assert "If a calibration was cut short, repeat training/calibrate.py" in capsys.readouterr().err
+    assert "If a calibration was cut short, repeat it" in capsys.readouterr().err
     assert calibrate.main([str(run), "--calibration.budget=0.9"]) == 0
     assert rdi.Predictor(run).num_exits == 3
 

@@ -101,6 +101,18 @@ def test_resume_with_other_settings_is_refused(tmp_path, monkeypatch, capsys):
     assert "learning_rate: 0.001" in config
 
 
+def test_weights_to_start_from_are_looked_at_before_training(whole, tmp_path, capsys):
+    source = whole / "runs" / "cut"
+    assert fit.main([*arguments(whole), "--overwrite=true", f"--model.weights={source}"]) == 2
+    assert "model.weights names the run's own folder" in capsys.readouterr().err
+    assert (source / "twin.keras").exists()
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source" / "model.keras").write_bytes((source / "model.keras").read_bytes())
+    assert fit.main([*arguments(tmp_path), f"--model.weights={tmp_path / 'source'}"]) == 2
+    assert "twin.keras" in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
+
+
 def test_resume_and_overwrite_exclude_each_other(tmp_path, capsys):
     assert fit.main([*arguments(tmp_path), "--resume", "--overwrite=true"]) == 2
     assert "Received: both" in capsys.readouterr().err
