@@ -76,7 +76,7 @@ def fit(config: Config, resume: bool = False, export: bool = True) -> Path:
     )
     _check_sources(config, run)
     with cluster.strategy.scope():
-        if config.twin and config.model.weights and not run.is_finished:
+        if config.twin and config.model.weights and not (resume and run.is_finished):
             build_model(config, dataset, side_exits=False)  # Finds a twin that is missing or does not fit.
         model = build_model(config, dataset)
     together = f", {cluster.num_replicas} together" if cluster.num_replicas > 1 else ""

@@ -111,6 +111,9 @@ def test_weights_to_start_from_are_looked_at_before_training(whole, tmp_path, ca
     assert fit.main([*arguments(tmp_path), f"--model.weights={tmp_path / 'source'}"]) == 2
     assert "twin.keras" in capsys.readouterr().err
     assert not (tmp_path / "runs").exists()
+    # In the way of another run just the same.
+    assert fit.main([*arguments(whole), "--overwrite=true", f"--model.weights={tmp_path / 'source'}"]) == 2
+    assert (source / "metadata.json").exists()
 
 
 def test_resume_and_overwrite_exclude_each_other(tmp_path, capsys):

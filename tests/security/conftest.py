@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import keras
@@ -17,6 +18,9 @@ from rdi_keras.runs import CALIBRATION_FILE, CONFIG_FILE, MODEL_FILE, TWIN_FILE,
 from rdi_keras.serving import export_saved_model
 
 CANARY = "RDI_CANARY"  # The environment variable that tells hostile code where to write.
+
+
+MODULE = "rdi_trap"
 
 
 class Trap:
@@ -33,6 +37,17 @@ def canary(tmp_path_factory, monkeypatch) -> Path:
     monkeypatch.setenv(CANARY, str(path))
     yield path
     assert not path.exists()
+
+
+@pytest.fixture
+def trap_module(tmp_path, monkeypatch, canary):
+    """A module that writes the canary when it is imported; at the end nobody may have."""
+    (tmp_path / "modules").mkdir()
+    text = f"import os\nos.mkdir(os.environ[{CANARY!r}])\nclass Trap:\n    pass\n"
+    (tmp_path / "modules" / f"{MODULE}.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path / "modules")
+    yield
+    assert MODULE not in sys.modules
 
 
 @pytest.fixture(scope="session")

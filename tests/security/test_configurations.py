@@ -11,9 +11,8 @@ from rdi_keras.errors import InputError
 from rdi_keras.presets import Config
 from rdi_keras.runs import CONFIG_FILE
 from rdi_keras.training import load_data
-from tests.security.conftest import CANARY
+from tests.security.conftest import MODULE
 
-MODULE = "rdi_yaml_trap"
 LAUGHS = "\n".join(
     ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
     + [f"a{level}: &a{level} [{', '.join([f'*a{level - 1}'] * 10)}]" for level in range(1, 10)]
@@ -43,17 +42,6 @@ TEXTS = {
     "a long text": f"name: {'1:' * 100_000}1",
     "no text": "\x00\x01",
 }
-
-
-@pytest.fixture
-def trap_module(tmp_path, monkeypatch, canary):
-    """A module that writes the canary when it is imported."""
-    (tmp_path / "modules").mkdir()
-    text = f"import os\nos.mkdir(os.environ[{CANARY!r}])\nclass Trap:\n    pass\n"
-    (tmp_path / "modules" / f"{MODULE}.py").write_text(text)
-    monkeypatch.syspath_prepend(tmp_path / "modules")
-    yield
-    assert MODULE not in sys.modules
 
 
 @pytest.mark.parametrize("kind", TEXTS)

@@ -20,10 +20,9 @@ from rdi_keras.presets import preset
 from rdi_keras.runs import MODEL_FILE, TWIN_FILE, RunFolder, load_model
 from rdi_keras.serving import Predictor
 from rdi_keras.training import build_model, load_data
-from tests.security.conftest import CANARY, Trap
+from tests.security.conftest import MODULE, Trap
 
 CONFIG, WEIGHTS = "config.json", "model.weights.h5"
-MODULE = "rdi_trap"
 
 
 def rewrite(file: Path, **members: bytes) -> None:
@@ -83,17 +82,6 @@ LAYERS = {
 }
 
 
-@pytest.fixture
-def trap_module(tmp_path, monkeypatch, canary):
-    """A module that writes the canary when it is imported."""
-    (tmp_path / "modules").mkdir()
-    text = f"import os\nos.mkdir(os.environ[{CANARY!r}])\nclass Trap:\n    pass\n"
-    (tmp_path / "modules" / f"{MODULE}.py").write_text(text)
-    monkeypatch.syspath_prepend(tmp_path / "modules")
-    yield
-    sys.modules.pop(MODULE, None)
-
-
 @pytest.mark.parametrize("kind", LAYERS)
 def test_layers_that_would_run_code_are_refused(run, trap_module, kind):
     plant(run / MODEL_FILE, LAYERS[kind]())
@@ -112,6 +100,7 @@ def test_the_traps_work(run, trap_module, canary):
         keras.models.load_model(run / MODEL_FILE, safe_mode=False)(np.zeros([1, 8, 8, 1], np.float32))
     canary.rmdir()
     importlib.import_module(MODULE)
+    del sys.modules[MODULE]
     canary.rmdir()
     pickle.loads(pickle.dumps(Trap()))
     canary.rmdir()
