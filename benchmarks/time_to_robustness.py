@@ -73,13 +73,19 @@ class Watch(keras.callbacks.Callback):
         self.minutes, self._since = self.minutes + (now - self._since) / 60, now
         if self.minutes < min(self._next, self.arguments.minutes):
             return
-        accuracy = self._robust_accuracy()
-        print(f"{self.minutes:.1f} minutes: {100 * accuracy:.1f} %", flush=True)
-        self.reached = accuracy >= self.arguments.target
+        self._measure()
         if self.reached or self.minutes >= self.arguments.minutes:
             raise EnoughError
         self._next += self.arguments.every
         self._since = time.perf_counter()
+
+    def on_train_end(self, logs=None):
+        self._measure()  # The schedule is over before the time is up.
+
+    def _measure(self) -> None:
+        accuracy = self._robust_accuracy()
+        print(f"{self.minutes:.1f} minutes: {100 * accuracy:.1f} %", flush=True)
+        self.reached = accuracy >= self.arguments.target
 
     def _robust_accuracy(self) -> float:
         calibrate(self.model, self.held_out, self.config.calibration)

@@ -30,11 +30,12 @@ class StoppedError(BaseException):
     Attributes:
         signal: which one.
         kept: what remains, in words.
+        is_saved: whether nothing is lost; where it is, commands exit with status 1.
     """
 
-    def __init__(self, signal: signals.Signals, kept: str = "finished work is kept"):
+    def __init__(self, signal: signals.Signals, kept: str = "finished work is kept", is_saved: bool = True):
         super().__init__(f"stopped by {signal.name}; {kept}")
-        self.signal, self.kept = signal, kept
+        self.signal, self.kept, self.is_saved = signal, kept, is_saved
 
 
 class WorkerLostError(RuntimeError):

@@ -157,18 +157,35 @@ class RunFolder:
         """An empty folder for a new run; only the count of looks at the test part outlives an old one.
 
         Raises:
-            InputError: if a finished run, or something that is no run, is in the way, or the folder
-                cannot be written.
+            InputError: if a finished run, one that was cut, or something that is no run, is in the way, or
+                the folder cannot be written.
         """
         run = cls(Path(path))
+        if not overwrite:
+            run.check_replaceable()
         if run.path.exists():
-            if run.is_finished and not overwrite:
-                raise InputError(
-                    f"{str(path)!r} holds a finished run. Name another folder, or say --overwrite true"
-                )
             run._clear()
         make_folder(run.path)
         return run
+
+    @classmethod
+    @contextlib.contextmanager
+    def creating(cls, path: str | Path, overwrite: bool) -> Iterator["RunFolder"]:
+        """As `create`, as a context in which no other process works in the folder."""
+        with cls(Path(path)).locked():
+            yield cls.create(path, overwrite)
+
+    def check_replaceable(self) -> None:
+        """Raises `InputError` if there is a run that only an overwrite may replace."""
+        if self.is_finished:
+            raise InputError(
+                f"{str(self.path)!r} holds a finished run. Name another folder, or say --overwrite true"
+            )
+        if self.checkpoints_path.exists():
+            raise InputError(
+                f"{str(self.path)!r} holds a run that was cut. Go on with it: fit.py with --resume; or start "
+                "anew: --overwrite true"
+            )
 
     def check_no_links(self) -> None:
         """Raises `InputError` if the folder holds a link: what is written here could land elsewhere."""
@@ -220,7 +237,7 @@ class RunFolder:
         for each in self.path.iterdir():
             if each.is_dir() and not each.is_symlink():
                 shutil.rmtree(each)
-            elif each.name != TEST_EVALUATIONS_FILE:
+            elif each.is_symlink() or each.name != TEST_EVALUATIONS_FILE:
                 each.unlink()
 
     def finish(

@@ -88,6 +88,34 @@ def test_overwriting_keeps_only_the_count_of_looks(finished, tmp_path):
     assert run.test_evaluations == 3
 
 
+def test_a_count_of_looks_that_is_a_link_goes(finished, tmp_path):
+    (tmp_path / "precious").write_text("kept")
+    (finished.path / runs.TEST_EVALUATIONS_FILE).unlink()
+    (finished.path / runs.TEST_EVALUATIONS_FILE).symlink_to(tmp_path / "precious")
+    RunFolder.create(finished.path, overwrite=True).count_test_evaluation("digest", "quick")
+    assert (tmp_path / "precious").read_text() == "kept"
+
+
+def test_a_run_that_was_cut_makes_way_only_on_request(finished):
+    (finished.path / runs.METADATA_FILE).unlink()
+    (finished.path / "checkpoints").mkdir()
+    with pytest.raises(InputError, match="holds a run that was cut.*--overwrite true"):
+        RunFolder.create(finished.path, overwrite=False)
+    assert (finished.path / runs.MODEL_FILE).exists()
+    assert list(RunFolder.create(finished.path, overwrite=True).path.glob("*.keras")) == []
+
+
+def test_a_run_is_not_made_where_another_process_works(finished):
+    before = files(finished.path)
+    with (
+        finished.locked(),
+        pytest.raises(InputError, match="Another process is working"),
+        RunFolder.creating(finished.path, overwrite=True),
+    ):
+        pass
+    assert files(finished.path) == before
+
+
 def test_an_unfinished_run_makes_way_without_overwrite(finished):
     (finished.path / runs.METADATA_FILE).unlink()
     run = RunFolder.create(finished.path, overwrite=False)

@@ -67,8 +67,8 @@ def deploy(arguments: argparse.Namespace) -> RunFolder:
     source, out = RunFolder.open(arguments.run), Path(arguments.out)
     if out.resolve() == source.path.resolve():
         raise InputError(f"--out must be another folder than the run's. Received: {arguments.out!r} for both")
-    if RunFolder(out).is_finished and not arguments.overwrite:
-        raise InputError(f"{arguments.out!r} holds a finished run. Name another, or say --overwrite true")
+    if not arguments.overwrite:
+        RunFolder(out).check_replaceable()
     config = read_config(source.path / CONFIG_FILE)
     config.data.data_dir = arguments.data_dir or config.data.data_dir
     epsilon = parse_epsilon(config.epsilon)
@@ -93,13 +93,8 @@ def deploy(arguments: argparse.Namespace) -> RunFolder:
     size = arguments.batch_size
     milliseconds = kept.of_batch(size * np.asarray(chosen.point.exit_shares)) / size
     config.name, config.runs_dir, config.overwrite = out.name, str(out.parent), arguments.overwrite
-    run = RunFolder.create(out, arguments.overwrite)
     exits = list(chosen.point.exits)
     note = f"# Exits {exits} of {source.path.name!r}; what is said of the network is said of that run.\n"
-    (run.path / CONFIG_FILE).write_text(note + dump_config(config))
-    for name in (ENVIRONMENT_FILE, TWIN_FILE):
-        if (source.path / name).exists():
-            shutil.copy(source.path / name, run.path)
     calibration = calibration_facts(chosen.model, held_out, f"deployed for {arguments.engine}")
     facts = {
         "source": {"run": source.path.name, "exits": exits},
@@ -116,8 +111,13 @@ def deploy(arguments: argparse.Namespace) -> RunFolder:
         "batch_size": size,
         "mean_ms": milliseconds,
     }
-    (run.path / DEPLOYMENT_FILE).write_text(json.dumps(facts, indent=2) + "\n")
-    run.finish(chosen.model, config, dataset, calibration, calibrate_budgets(chosen.model, held_out))
+    with RunFolder.creating(out, arguments.overwrite) as run:
+        (run.path / CONFIG_FILE).write_text(note + dump_config(config))
+        for name in (ENVIRONMENT_FILE, TWIN_FILE):
+            if (source.path / name).exists():
+                shutil.copy(source.path / name, run.path)
+        (run.path / DEPLOYMENT_FILE).write_text(json.dumps(facts, indent=2) + "\n")
+        run.finish(chosen.model, config, dataset, calibration, calibrate_budgets(chosen.model, held_out))
     console.print(
         f"exits {exits} of {model.num_exits}: accuracy {calibration['accuracy']:.3f}, worst case "
         f"{chosen.worst_case:.3f} (last exit alone {chosen.last_exit_worst_case:.3f}), "

@@ -66,7 +66,8 @@ def fit(config: Config, resume: bool = False, export: bool = True) -> Path:
     start = time.monotonic()
     devices = prepare_devices(config.training.deterministic)
     run = RunFolder(Path(config.runs_dir, config.name))
-    cluster = join_cluster(config.strategy, trained=resume and run.is_finished)
+    trained = resume and run.is_finished
+    cluster = join_cluster(config.strategy, trained)
     console = Console(quiet=not cluster.is_chief)
     suite(config.evaluation.suite, parse_epsilon(config.epsilon))
     dataset = load_data(config)
@@ -75,17 +76,21 @@ def fit(config: Config, resume: bool = False, export: bool = True) -> Path:
         f"out for calibration, {len(dataset.test):,} to test on"
     )
     _check_sources(config, run)
-    with cluster.strategy.scope():
-        if config.twin and config.model.weights and not (resume and run.is_finished):
-            build_model(config, dataset, side_exits=False)  # Finds a twin that is missing or does not fit.
-        model = build_model(config, dataset)
-    together = f", {cluster.num_replicas} together" if cluster.num_replicas > 1 else ""
-    console.print(f"devices: {devices}{together}; precision: {model.dtype_policy.name}; {xla_line(model)}")
-    calibrate(model, dataset.calibration, config.calibration)  # Finds impossible shares or budgets.
+    model = None
+    if not trained:
+        with cluster.strategy.scope():
+            model = build_model(config, dataset)
+            if config.twin and config.model.weights:
+                build_model(config, dataset, side_exits=False)  # Finds one that is missing or does not fit.
+        together = f", {cluster.num_replicas} together" if cluster.num_replicas > 1 else ""
+        console.print(
+            f"devices: {devices}{together}; precision: {model.dtype_policy.name}; {xla_line(model)}"
+        )
+        calibrate(model, dataset.calibration, config.calibration)  # Finds impossible shares or budgets.
 
     if not cluster.is_chief:
         cluster.wait_for_all()  # Until the chief has made or cleared the folder.
-        if not run.is_finished:
+        if model is not None:
             _train(run, model, config, dataset, None, console, cluster)
         return run.path
     make_folder(Path(config.saved_models_dir))
@@ -94,7 +99,7 @@ def fit(config: Config, resume: bool = False, export: bool = True) -> Path:
     with run.locked(), StopRequest() as stop:
         _open(run, config, resume)
         cluster.wait_for_all()
-        if run.is_finished:
+        if model is None:
             console.print("training is finished already")
         else:
             _train(run, model, config, dataset, stop, console, cluster)
@@ -135,13 +140,14 @@ def _open(run: "RunFolder", config: Config, resume: bool) -> None:
                 "with: remove it, and resume again"
             ) from None
         if not run.is_finished:
+            write_text(config_path, dump_config(config))
             here = begun | {"resumed": [*begun.get("resumed", []), here]}
             write_text(environment_path, json.dumps(here, indent=2) + "\n")
         return
-    if run.checkpoints_path.exists() and not config.overwrite:
+    if run.is_finished and not config.overwrite:
         raise InputError(
-            f"{str(run.path)!r} holds a run that was cut. Go on with it: --resume; or start anew: "
-            "--overwrite true"
+            f"{str(run.path)!r} holds a finished run. Measure and export what is missing: --resume; or name "
+            "another run: --name; or start anew: --overwrite true"
         )
     RunFolder.create(run.path, config.overwrite)
     # The configuration first: without it a folder that holds something is no run to go on with.
@@ -219,7 +225,13 @@ def _train(
         twin = model.keep_exits([model.num_exits])
     if not cluster.is_chief:
         return
-    calibration, budgets = calibrate_finally(model, config, dataset.calibration, say)
+    try:
+        calibration, budgets = calibrate_finally(model, config, dataset.calibration, say)
+    except InputError as error:
+        raise InputError(
+            f"{error}. What was trained is kept: the same command with --resume and another "
+            "--calibration.accuracy, or with --calibration.attacked 0 and then training/calibrate.py"
+        ) from None
     try:
         if config.twin:
             save_model(twin, run.path / TWIN_FILE)

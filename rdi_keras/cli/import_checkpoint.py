@@ -101,14 +101,13 @@ def import_run(path: Path, config: Config, equal_shares: bool) -> "RunFolder":
         config.calibration.shares = [1 / model.num_exits] * model.num_exits
     calibration = calibrate(model, dataset.calibration, config.calibration)
 
-    run = RunFolder.create(Path(config.runs_dir, config.name), config.overwrite)
     note = f"# Weights from {path.name!r}; what is said of training below was not used.\n"
-    (run.path / CONFIG_FILE).write_text(note + dump_config(config))
     source = {"file": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
-    (run.path / ENVIRONMENT_FILE).write_text(
-        json.dumps(environment(config.seed) | {"checkpoint": source}, indent=2) + "\n"
-    )
-    run.finish(model, config, dataset, calibration, calibrate_budgets(model, dataset.calibration))
+    here = environment(config.seed) | {"checkpoint": source}
+    with RunFolder.creating(Path(config.runs_dir, config.name), config.overwrite) as run:
+        (run.path / CONFIG_FILE).write_text(note + dump_config(config))
+        (run.path / ENVIRONMENT_FILE).write_text(json.dumps(here, indent=2) + "\n")
+        run.finish(model, config, dataset, calibration, calibrate_budgets(model, dataset.calibration))
     Console().print(
         f"{architecture}: {model.num_exits} exits, calibrated on {calibration['n']:,} images of "
         f"{dataset.name}: accuracy {100 * calibration['accuracy']:.1f} %, "

@@ -60,7 +60,7 @@ def make_matrix(config: Config, defences: Sequence[str], out: str = "") -> Path:
     reports = {}
     for name, each in configs.items():
         each.name, each.twin = f"{config.name}-{name}", False
-        folder = fit(each, resume=True, export=False)
+        folder = fit(each, resume=not each.overwrite, export=False)
         reports[name] = json.loads((folder / JSON_FILE).read_text())
     path.write_text(matrix_table(reports))
     print(f"{matrix_table(reports)}\nwritten to {path}")

@@ -202,7 +202,8 @@ def command(main: Callable[[Sequence[str] | None], None]) -> Callable:
     """Turns a command's function into one that returns an exit status.
 
     Wrong input, or a full disk, becomes one line on standard error and status 2, training that diverged or
-    lost a process status 1. A stop that was asked for is a word and status 0.
+    lost a process status 1. A stop that was asked for is a word and status 0, or 1
+    where work is lost by it.
     """
     import functools
     import os
@@ -229,6 +230,7 @@ def command(main: Callable[[Sequence[str] | None], None]) -> Callable:
             return 2
         except StoppedError as stopped:
             print(f"{stopped}. The same command goes on from there (fit.py: with --resume)")
+            return 0 if stopped.is_saved else 1
         return 0
 
     return run

@@ -169,7 +169,13 @@ def build_model(config: Config, dataset: Dataset, side_exits: bool = True) -> Ro
     if wanted.weights is not None:
         if wanted.trunk is not None:
             raise InputError("model.trunk freezes weights, model.weights trains on from them. Received: both")
-        take_weights(model, load_model(Path(wanted.weights, MODEL_FILE if side_exits else TWIN_FILE)))
+        source = Path(wanted.weights, MODEL_FILE if side_exits else TWIN_FILE)
+        if not side_exits and not source.exists():
+            raise InputError(
+                f"The run that model.weights names has no {TWIN_FILE} for a twin to start from. Received: "
+                f"{wanted.weights!r}. Train without one: --twin false"
+            )
+        take_weights(model, load_model(source))
     if wanted.trunk is not None:
         take_trunk(model, load_model(Path(wanted.trunk, MODEL_FILE)))
     training = config.training

@@ -69,11 +69,14 @@ def decisive_settings(config: Config) -> dict:
     """The fields, by name, that decide which weights a training ends with."""
     fields = asdict(config)
     sections = ("data", "model", "training", "calibration")
-    settings = {name: fields[name] for name in ("seed", "epsilon", "twin")}
+    settings = {name: fields[name] for name in ("seed", "epsilon", "twin", "strategy")}
     settings |= {
         f"{section}.{name}": value for section in sections for name, value in fields[section].items()
     }
-    indifferent = ("data.data_dir", "training.checkpoint_minutes", "training.checkpoint_steps")
+    indifferent = {
+        *("data.data_dir", "training.checkpoint_minutes", "training.checkpoint_steps"),
+        *("calibration.attacked", "calibration.accuracy"),  # They come after training.
+    }
     return {name: value for name, value in settings.items() if name not in indifferent}
 
 

@@ -103,16 +103,17 @@ class TrainingLoop:
         progress = self._restored()
         begun = time.monotonic() - progress.seconds
         self._tell("on_train_begin")
-        saved = True
+        kept, is_saved = "the state is saved", True
         with self._stop.deferred():
             while progress.epoch < self._epochs and not self._stop.requested:
                 self._run_epoch(progress, begun)
-            # Several processes do not come to the same step: theirs is the last state that all agreed on.
-            if self._checkpoints and not (self._stop.requested and self._cluster.num_workers > 1):
-                saved = self._checkpoints.save(self._state(), progress)
+            if self._stop.requested and self._cluster.num_workers > 1:
+                # They do not come to the same step.
+                kept, is_saved = "the last state that all processes agreed on stays", False
+            elif self._checkpoints and not self._checkpoints.save(self._state(), progress):
+                kept, is_saved = "the state could not be saved; the last one stays", False
         if self._stop.signal is not None:
-            kept = "the state is saved" if saved else "the state could not be saved; the last one stays"
-            raise StoppedError(self._stop.signal, kept)
+            raise StoppedError(self._stop.signal, kept, is_saved)
         self._tell("on_train_end")
         return progress
 

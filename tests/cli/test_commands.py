@@ -169,7 +169,7 @@ def test_a_folder_that_cannot_be_written_is_found_before_training(tmp_path, caps
 def test_a_finished_run_is_not_replaced_unasked(finished, capsys):
     before = (finished / "runs" / "halves" / "model.keras").read_bytes()
     assert fit.main([*where(finished), *FAST]) == 2
-    assert "holds a finished run. Name another folder, or say --overwrite true" in capsys.readouterr().err
+    assert "holds a finished run. Measure and export what is missing: --resume" in capsys.readouterr().err
     assert (finished / "runs" / "halves" / "model.keras").read_bytes() == before
 
 

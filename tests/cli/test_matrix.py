@@ -56,6 +56,8 @@ def test_a_matrix_is_made_and_not_made_twice(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("rdi_keras.cli.evaluate.evaluate_run", fail)
     assert matrix.main(command) == 0
     assert out.read_text() == table
+    with pytest.raises(AssertionError, match="trained or measured again"):
+        matrix.main([*command, "--overwrite=true"])
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@ import dataclasses
 import itertools
 import json
 import math
+import signal
 import subprocess
 import sys
 
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from rdi_keras import presets
 from rdi_keras.cli.options import command, dump_config, load_config, parse_config
-from rdi_keras.errors import InputError, TrainingDivergedError
+from rdi_keras.errors import InputError, StoppedError, TrainingDivergedError
 from rdi_keras.presets import AttackConfig, CalibrationConfig, Config, DataConfig, ModelConfig, TrainingConfig
 
 
@@ -225,6 +226,16 @@ def test_a_command_returns_a_status_and_says_a_line(capsys, error, status):
 
     assert main(["x"]) == status
     assert capsys.readouterr().err == (f"error: {error}\n" if error else "")
+
+
+@pytest.mark.parametrize("is_saved", [True, False])
+def test_a_stop_that_loses_work_is_no_success(capsys, is_saved):
+    @command
+    def main(argv):
+        raise StoppedError(signal.SIGTERM, "some is kept", is_saved)
+
+    assert main([]) == (0 if is_saved else 1)
+    assert "stopped by SIGTERM; some is kept" in capsys.readouterr().out
 
 
 def test_a_command_hides_no_other_error():

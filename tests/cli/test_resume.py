@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shutil
 import signal
 
 import keras
@@ -55,7 +56,7 @@ def test_told_to_stop_it_saves_and_with_resume_it_ends_as_if_it_had_not_been(
     stopped_run(tmp_path, monkeypatch, signal.SIGTERM, steps)
     assert "stopped by SIGTERM; the state is saved" in capsys.readouterr().out
     assert fit.main(arguments(tmp_path)) == 2
-    assert "holds a run that was cut. Go on with it: --resume" in capsys.readouterr().err
+    assert "holds a run that was cut. Go on with it: fit.py with --resume" in capsys.readouterr().err
     run = RunFolder(tmp_path / "runs" / "cut")
     assert not run.is_finished
     assert list(run.checkpoints_path.glob("*.npz"))
@@ -101,19 +102,46 @@ def test_resume_with_other_settings_is_refused(tmp_path, monkeypatch, capsys):
     assert "learning_rate: 0.001" in config
 
 
-def test_weights_to_start_from_are_looked_at_before_training(whole, tmp_path, capsys):
+@pytest.mark.parametrize("name", ["trunk", "weights"])
+def test_a_run_does_not_start_from_its_own_folder(whole, name, capsys):
     source = whole / "runs" / "cut"
-    assert fit.main([*arguments(whole), "--overwrite=true", f"--model.weights={source}"]) == 2
-    assert "model.weights names the run's own folder" in capsys.readouterr().err
+    assert fit.main([*arguments(whole), "--overwrite=true", f"--model.{name}={source}"]) == 2
+    assert f"model.{name} names the run's own folder" in capsys.readouterr().err
     assert (source / "twin.keras").exists()
-    (tmp_path / "source").mkdir()
-    (tmp_path / "source" / "model.keras").write_bytes((source / "model.keras").read_bytes())
-    assert fit.main([*arguments(tmp_path), f"--model.weights={tmp_path / 'source'}"]) == 2
-    assert "twin.keras" in capsys.readouterr().err
-    assert not (tmp_path / "runs").exists()
-    # In the way of another run just the same.
-    assert fit.main([*arguments(whole), "--overwrite=true", f"--model.weights={tmp_path / 'source'}"]) == 2
-    assert (source / "metadata.json").exists()
+
+
+def test_weights_to_start_from_are_looked_at_before_training_and_not_after_it(whole, tmp_path, capsys):
+    source, made = tmp_path / "source", tmp_path / "made"
+    source.mkdir()
+    options = [*arguments(made), f"--model.weights={source}"]
+    for name in ("model.keras", "twin.keras"):
+        assert fit.main(options) == 2
+        assert name in capsys.readouterr().err
+        assert not made.exists()
+        shutil.copy(whole / "runs" / "cut" / name, source)
+    assert fit.main([*options, "--training.learning_rate=1e-4"]) == 0
+    finished = (made / "runs" / "cut" / "model.keras").read_bytes()
+    # In the way of another run they are looked at just the same.
+    (source / "twin.keras").unlink()
+    assert fit.main([*options, "--overwrite=true"]) == 2
+    assert "no twin.keras for a twin to start from" in capsys.readouterr().err
+    assert (made / "runs" / "cut" / "model.keras").read_bytes() == finished
+    # What is trained needs them no more.
+    shutil.rmtree(source)
+    assert fit.main([*options, "--training.learning_rate=1e-4", "--resume"]) == 0
+    assert "training is finished already" in capsys.readouterr().out
+
+
+def test_a_calibration_that_asked_for_too_much_is_repeated_without_training(tmp_path, capsys, monkeypatch):
+    options = [*arguments(tmp_path), "--twin=false", "--calibration.attacked=10"]
+    assert fit.main([*options, "--calibration.accuracy=1"]) == 2
+    error = capsys.readouterr().err
+    assert "reach a clean accuracy of 1 on held-out data" in error
+    assert "What was trained is kept: the same command with --resume" in error
+    with monkeypatch.context() as patched:
+        patched.setattr("rdi_keras.training.loop.TrainingLoop._run_epoch", None)
+        assert fit.main([*options, "--calibration.accuracy=0.05", "--resume"]) == 0
+    assert "accuracy: 0.05" in (tmp_path / "runs" / "cut" / "config.yaml").read_text()
 
 
 def test_resume_and_overwrite_exclude_each_other(tmp_path, capsys):

@@ -47,7 +47,7 @@ def trap_module(tmp_path, monkeypatch, canary):
     (tmp_path / "modules" / f"{MODULE}.py").write_text(text)
     monkeypatch.syspath_prepend(tmp_path / "modules")
     yield
-    assert MODULE not in sys.modules
+    assert sys.modules.pop(MODULE, None) is None
 
 
 @pytest.fixture(scope="session")

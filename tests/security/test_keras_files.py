@@ -114,12 +114,15 @@ def test_a_hostile_twin_is_refused(run, canary, capsys):
     assert "twin.keras" in said
 
 
-def test_a_hostile_trunk_is_refused(run, canary):
-    plant(run / MODEL_FILE, python_lambda())
+@pytest.mark.parametrize(
+    ("name", "file"), [("trunk", MODEL_FILE), ("weights", MODEL_FILE), ("weights", TWIN_FILE)]
+)
+def test_a_hostile_model_to_start_from_is_refused(run, canary, name, file):
+    plant(run / file, python_lambda())
     config = preset("digits")
-    config.model.trunk = str(run)
+    setattr(config.model, name, str(run))
     with pytest.raises(InputError, match="Cannot load"):
-        build_model(config, load_data(config))
+        build_model(config, load_data(config), side_exits=file == MODEL_FILE)
 
 
 def test_a_pickle_is_no_model(run, canary):

@@ -8,9 +8,10 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from rdi_keras.errors import InputError, StoppedError, TrainingDivergedError
-from rdi_keras.training import Checkpoints, StopRequest
+from rdi_keras.training import Checkpoints, Cluster, StopRequest
 from tests.training import tiny
 
 STEPS = 5
@@ -119,12 +120,24 @@ def test_a_signal_saves_the_state_and_stops(name, tmp_path, uninterrupted):
     with pytest.raises(StoppedError) as stopped, StopRequest() as stop:
         tiny.loop(tiny.build(), tmp_path, stop=stop, callbacks=[ask], steps=99).run()
     assert stopped.value.signal is signal.Signals[name]
+    assert stopped.value.is_saved
     assert signal.getsignal(signal.Signals[name]) is before
     assert [each.name for each in tmp_path.iterdir()] == ["model-000000-00000002.npz"]
     model = tiny.build()
     tiny.loop(model, tmp_path).run()
     for ours, theirs in zip(model.get_weights(), uninterrupted[0], strict=True):
         np.testing.assert_array_equal(ours, theirs)
+
+
+def test_one_of_several_processes_that_is_told_to_stop_saves_nothing_new(tmp_path):
+    ask = keras.callbacks.LambdaCallback(
+        on_train_batch_end=lambda step, logs: step == 1 and signal.raise_signal(signal.SIGTERM)
+    )
+    several = Cluster(tf.distribute.get_strategy(), num_workers=2)
+    with pytest.raises(StoppedError, match="all processes agreed on") as stopped, StopRequest() as stop:
+        tiny.loop(tiny.build(), tmp_path, stop=stop, callbacks=[ask], steps=99, cluster=several).run()
+    assert not stopped.value.is_saved
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_outside_training_a_signal_stops_at_once():

@@ -48,11 +48,10 @@ def build(replays: int = 1) -> RobustModel:
     return model
 
 
-def loop(model, folder, stop=None, callbacks=(), steps=3, replays=1, on_epoch=None) -> TrainingLoop:
+def loop(model, folder, stop=None, callbacks=(), steps=3, replays=1, **options) -> TrainingLoop:
     batches = TrainingBatches(data(), BATCH, seed=3, pad_crop=1, flip=True, replays=replays)
     probe = OverfittingProbe(CompiledAttack(Attack(objective("average"), pgd(0.1, 2)), model), data())
     checkpoints = folder and Checkpoints(Path(folder), "model", "same", 60, steps)
-    options = {"on_epoch": on_epoch} if on_epoch else {}
     return TrainingLoop(model, batches, data(), EPOCHS, [probe, *callbacks], checkpoints, stop, **options)
 
 
