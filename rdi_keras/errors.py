@@ -30,7 +30,7 @@ class StoppedError(BaseException):
     Attributes:
         signal: which one.
         kept: what remains, in words.
-        is_saved: whether nothing is lost; where it is, commands exit with status 1.
+        is_saved: whether all work is kept; if not, commands exit with status 1.
     """
 
     def __init__(self, signal: signals.Signals, kept: str = "finished work is kept", is_saved: bool = True):

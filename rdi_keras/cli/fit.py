@@ -230,7 +230,7 @@ def _train(
     except InputError as error:
         raise InputError(
             f"{error}. What was trained is kept: the same command with --resume and another "
-            "--calibration.accuracy, or with --calibration.attacked 0 and then training/calibrate.py"
+            "--calibration.accuracy (null: any); training/calibrate.py then takes another budget"
         ) from None
     try:
         if config.twin:

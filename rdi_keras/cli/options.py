@@ -202,8 +202,8 @@ def command(main: Callable[[Sequence[str] | None], None]) -> Callable:
     """Turns a command's function into one that returns an exit status.
 
     Wrong input, or a full disk, becomes one line on standard error and status 2, training that diverged or
-    lost a process status 1. A stop that was asked for is a word and status 0, or 1
-    where work is lost by it.
+    lost a process status 1. A stop that was asked for is a word and status 0,
+    or 1 where work is lost by it.
     """
     import functools
     import os

@@ -63,6 +63,9 @@ def start(monkeypatch, pytestconfig):
 
     from app.models import RUNS_VARIABLE, SAVED_MODELS_VARIABLE
 
+    # AppTest leaves the app as the main module, which processes that are spawned later would then run.
+    monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])
+
     def start(runs, saved_models, name="watch", **query) -> AppTest:
         monkeypatch.chdir(pytestconfig.rootpath)
         monkeypatch.setenv(RUNS_VARIABLE, str(runs))

@@ -137,11 +137,11 @@ def test_a_calibration_that_asked_for_too_much_is_repeated_without_training(tmp_
     assert fit.main([*options, "--calibration.accuracy=1"]) == 2
     error = capsys.readouterr().err
     assert "reach a clean accuracy of 1 on held-out data" in error
-    assert "What was trained is kept: the same command with --resume" in error
+    assert "the same command with --resume and another --calibration.accuracy (null: any)" in error
     with monkeypatch.context() as patched:
         patched.setattr("rdi_keras.training.loop.TrainingLoop._run_epoch", None)
-        assert fit.main([*options, "--calibration.accuracy=0.05", "--resume"]) == 0
-    assert "accuracy: 0.05" in (tmp_path / "runs" / "cut" / "config.yaml").read_text()
+        assert fit.main([*options, "--calibration.accuracy=null", "--resume"]) == 0
+    assert "accuracy: null" in (tmp_path / "runs" / "cut" / "config.yaml").read_text()
 
 
 def test_resume_and_overwrite_exclude_each_other(tmp_path, capsys):
