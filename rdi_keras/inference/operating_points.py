@@ -15,6 +15,8 @@ PRICES = tuple(np.geomspace(0.003, 1.0, 10))
 ACCURACY_WEIGHT = 0.25
 # Thresholds that are tried for an exit: quantiles of its entropies.
 NUM_LEVELS = 32
+# Side exits for which all combinations are tried.
+MAX_GRID_EXITS = 2
 MAX_SWEEPS = 4
 
 
@@ -137,8 +139,9 @@ def threshold_points(
 ) -> Iterator[OperatingPoint]:
     """Choices of thresholds, each exit its own, for one choice of exits.
 
-    For one price of compute after the other, thresholds climb exit by exit to the most of worst case (and, a
-    quarter as much, accuracy) minus price times cost; all that was judged on the way is given.
+    With up to two side exits all combinations of levels are judged. With more, thresholds climb exit by exit,
+    for one price of compute after the other, to the most of worst case (and, a quarter as much, accuracy)
+    minus price times cost; all that was judged on the way is given.
 
     Args:
         clean: as for `operating_points`.
@@ -153,6 +156,10 @@ def threshold_points(
     quantiles = np.quantile(clean.entropies[:, kept], np.linspace(0, 1, NUM_LEVELS), axis=0).T
     # Nobody leaves; a share does; everybody does.
     levels = [np.array([0.0, *each, 2 * each[-1] + 1], np.float32) for each in quantiles]
+    if len(kept) <= MAX_GRID_EXITS:
+        for thresholds in itertools.product(*levels):
+            yield operating_point(exits, np.array(thresholds, np.float32), clean, attacked, cost)
+        return
     best = operating_point(exits, np.zeros(len(kept), np.float32), clean, attacked, cost)
     yield best
     for price in PRICES:

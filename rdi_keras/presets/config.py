@@ -157,12 +157,17 @@ class CalibrationConfig:
         attacked: after training, so many held-out samples are attacked, and of all thresholds within the
             budget those with the largest worst case are taken; 0 for none.
         accuracy: with `attacked`: least clean accuracy on held-out samples; default: any.
+        temperature: before that, every exit's logits are scaled to be calibrated (least cross-entropy on
+            held-out samples) and divided by this; answers stay, entropies change. Below 1, what decides
+            is how far the two likeliest classes are apart, less how likely the others are; default: as
+            trained.
     """
 
     budget: float = 0.55
     shares: list[float] | None = None
     attacked: int = 0
     accuracy: float | None = None
+    temperature: float | None = None
 
 
 @dataclass

@@ -22,6 +22,7 @@ from rdi_keras.training.robust_calibration import (
     robust_budget_table,
 )
 from rdi_keras.training.stopping import StopRequest
+from rdi_keras.training.temperature import scale_temperatures
 
 __all__ = [
     "OPTIMIZERS",
@@ -50,6 +51,7 @@ __all__ = [
     "load_data",
     "make_optimizer",
     "robust_budget_table",
+    "scale_temperatures",
     "take_trunk",
     "take_weights",
 ]

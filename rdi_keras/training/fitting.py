@@ -75,7 +75,8 @@ def decisive_settings(config: Config) -> dict:
     }
     indifferent = {
         *("data.data_dir", "training.checkpoint_minutes", "training.checkpoint_steps"),
-        *("calibration.attacked", "calibration.accuracy"),  # They come after training.
+        # They come after training.
+        *("calibration.attacked", "calibration.accuracy", "calibration.temperature"),
     }
     return {name: value for name, value in settings.items() if name not in indifferent}
 

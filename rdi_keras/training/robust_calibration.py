@@ -22,6 +22,7 @@ from rdi_keras.models import MultiExitModel
 from rdi_keras.names import parse_epsilon
 from rdi_keras.presets import Config
 from rdi_keras.training.calibrating import calibrate, calibrate_budgets, calibration_facts, logits_of
+from rdi_keras.training.temperature import scale_temperatures
 
 ROUNDS = 4
 # Budgets for which a choice is attacked too, for the front.
@@ -132,8 +133,12 @@ def calibrate_finally(
         How they were chosen and what they do on held-out data, and the table of thresholds by budget.
     """
     wanted = config.calibration
+    scaled = {}
+    if wanted.temperature is not None:
+        scale_temperatures(model, held_out, wanted.temperature)
+        scaled = {"temperature": wanted.temperature}
     if not wanted.attacked or model.num_exits == 1:
-        return calibrate(model, held_out, wanted), calibrate_budgets(model, held_out)
+        return calibrate(model, held_out, wanted) | scaled, calibrate_budgets(model, held_out)
     facts = calibrate_robustly(
         model,
         held_out,
@@ -144,7 +149,7 @@ def calibrate_finally(
         say,
         wanted.accuracy or 0.0,
     )
-    return facts, robust_budget_table(facts["front"])
+    return facts | scaled, robust_budget_table(facts["front"])
 
 
 def robust_budget_table(front: list[dict]) -> BudgetTable:

@@ -134,3 +134,24 @@ def test_an_exit_that_attacks_break_is_left_alone():
     tight = most_robust(points, 0.4)
     assert tight.worst_case == pytest.approx(1 - tight.exit_shares[0])
     assert tight.worst_case >= 0.7
+
+
+@pytest.mark.parametrize("num_side_exits", [1, 2])
+def test_of_up_to_two_side_exits_no_pair_of_levels_is_missed(num_side_exits):
+    """On random views the best within a budget is at least as good as 500 random choices among the levels."""
+    _, _, clean = views(6)
+    clean = Views(clean.entropies[:, : num_side_exits + 1], clean.correct[:, : num_side_exits + 1])
+    fractions = np.linspace(0.2, 1, num_side_exits + 1)
+
+    def cost(exits, shares):
+        return float(fractions[np.array(exits) - 1] @ shares)
+
+    points = list(threshold_points(clean, [clean], cost))
+    exits = range(1, num_side_exits + 2)
+    random = np.random.default_rng(0)
+    levels = np.array([each.thresholds for each in points])
+    best = most_robust(points, 0.7)
+    for _ in range(500):
+        thresholds = np.array([random.choice(column) for column in levels.T], np.float32)
+        other = operating_point(exits, thresholds, clean, [clean], cost)
+        assert other.cost > 0.7 or other.worst_case <= best.worst_case
