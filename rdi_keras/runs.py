@@ -257,31 +257,42 @@ class RunFolder:
             calibration: what `rdi_keras.training.calibrate` returned.
             budget_table: what `rdi_keras.training.calibrate_budgets` returned.
         """
-        save_model(model, self.path / MODEL_FILE)
-        write_text(self.path / CALIBRATION_FILE, json.dumps(calibration, indent=2) + "\n")
         described = describe(
             model, dataset.class_names, dataset.name, str(config.epsilon), config.preset, budget_table
         )
+        # It names the model to come: where this is cut short, a new calibration knows it.
+        facts = calibration | {"model_digest": described.model_digest}
+        write_text(self.path / CALIBRATION_FILE, json.dumps(facts, indent=2) + "\n")
+        save_model(model, self.path / MODEL_FILE)
         described.write(self.path)
 
-    def load_model(self, any_thresholds: bool = False) -> "MultiExitModel":
+    def load_model(self, to_calibrate: bool = False) -> "MultiExitModel":
         """The model of this run.
 
         Args:
-            any_thresholds: take it with other thresholds too, as a calibration that was cut short leaves it.
+            to_calibrate: take it as a calibration that was cut short left it, too.
 
         Raises:
-            InputError: if it cannot be read, or is not the one that the metadata are about.
+            InputError: if it cannot be read, or is not the one that metadata and calibration are about.
         """
         model, metadata = load_model(self.path / MODEL_FILE), Metadata.read(self.path)
         digest, expected = weights_digest(model), metadata.model_digest
-        if any_thresholds and model.thresholds.shape == (len(metadata.thresholds),):
+        # Runs of earlier versions do not name it.
+        calibrated = self.read_calibration().get("model_digest", expected)
+        if to_calibrate and digest in (expected, calibrated):
+            return model
+        if to_calibrate and model.thresholds.shape == (len(metadata.thresholds),):
             model.thresholds.assign(metadata.thresholds)
         if weights_digest(model) != expected:
-            repeat = "" if any_thresholds else "If a calibration was cut short, repeat it; else train"
+            repeat = "" if to_calibrate else "If a calibration was cut short, repeat it; else train"
             raise InputError(
                 f"{MODEL_FILE} in {str(self.path)!r} is another model: its weights are {digest[:12]}, "
                 f"{METADATA_FILE} names {expected[:12]}. {repeat or 'Train'} the run again"
+            )
+        if calibrated != expected and not to_calibrate:
+            raise InputError(
+                f"{CALIBRATION_FILE} in {str(self.path)!r} is of other thresholds than {METADATA_FILE}: a "
+                "calibration was cut short. Repeat it"
             )
         return model
 

@@ -9,8 +9,8 @@ from rdi_keras.cli.options import command, dump_config, parse, read_config
 from rdi_keras.runs import RunFolder
 
 DESCRIPTION = (
-    "Set the thresholds of a trained run anew, from held-out data. The test part is not looked at; "
-    "measure with training/evaluate.py afterwards."
+    "Set the thresholds of a trained run anew, from held-out data; with a temperature, the scale of its "
+    "logits too. The test part is not looked at; measure with training/evaluate.py afterwards."
 )
 
 
@@ -36,8 +36,10 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def _with_excluded(named: dict[str, Any]) -> dict[str, Any]:
     """Shares exclude a budget and attacks: what is named now stands, not what the run had."""
+    if "shares" in named or named.get("attacked") == 0:
+        named = {"attacked": 0, "accuracy": None} | named
     if "shares" in named:
-        return {"attacked": 0, "accuracy": None} | named
+        return named
     return {"shares": None} | named if "budget" in named or named.get("attacked") else named
 
 
@@ -65,12 +67,12 @@ def calibrate_run(run: RunFolder, named: dict[str, Any], data_dir: str | Path | 
         config = read_config(run.path / CONFIG_FILE)
         config.calibration = dataclasses.replace(config.calibration, **_with_excluded(named))
         config.data.data_dir = str(data_dir) if data_dir else config.data.data_dir
-        dataset, model = load_data(config), run.load_model(any_thresholds=True)
+        dataset, model = load_data(config), run.load_model(to_calibrate=True)
         facts, budgets = calibrate_finally(model, config, dataset.calibration, console.print)
         seconds = run.read_calibration().get("training_seconds")
         facts |= {"training_seconds": seconds} if seconds else {}
-        run.finish(model, config, dataset, facts, budgets)
         write_text(run.path / CONFIG_FILE, dump_config(config))
+        run.finish(model, config, dataset, facts, budgets)
     limits = ", ".join(f"{each:.4g}" for each in model.thresholds.numpy())
     console.print(
         f"thresholds {limits} nats: on held-out data accuracy {facts['accuracy']:.3f}, "

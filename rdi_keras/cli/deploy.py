@@ -96,6 +96,8 @@ def deploy(arguments: argparse.Namespace) -> RunFolder:
     exits = list(chosen.point.exits)
     note = f"# Exits {exits} of {source.path.name!r}; what is said of the network is said of that run.\n"
     calibration = calibration_facts(chosen.model, held_out, f"deployed for {arguments.engine}")
+    if "temperature" in (known := source.read_calibration()):
+        calibration["temperature"] = known["temperature"]
     facts = {
         "source": {"run": source.path.name, "exits": exits},
         "chosen": dataclasses.asdict(chosen.point),

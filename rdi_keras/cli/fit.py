@@ -99,7 +99,7 @@ def fit(config: Config, resume: bool = False, export: bool = True) -> Path:
     with run.locked(), StopRequest() as stop:
         _open(run, config, resume)
         cluster.wait_for_all()
-        if model is None:
+        if model is None or run.is_finished:  # Or another process has finished it since.
             console.print("training is finished already")
         else:
             _train(run, model, config, dataset, stop, console, cluster)
@@ -129,7 +129,7 @@ def _open(run: "RunFolder", config: Config, resume: bool) -> None:
     here = environment(config.seed)
     if resume and config_path.exists():
         run.check_no_links()
-        _check_same(config, read_config(config_path))
+        _check_same(config, read_config(config_path), run)
         try:
             begun = read_json(environment_path) if environment_path.exists() else here
             if not isinstance(begun, dict) or not isinstance(begun.get("resumed", []), list):
@@ -155,10 +155,17 @@ def _open(run: "RunFolder", config: Config, resume: bool) -> None:
     write_text(environment_path, json.dumps(here, indent=2) + "\n")
 
 
-def _check_same(config: Config, begun: Config) -> None:
+def _check_same(config: Config, begun: Config, run: "RunFolder") -> None:
     from rdi_keras.training import decisive_settings
 
     there = decisive_settings(begun)
+    if run.is_finished and config.calibration != begun.calibration:
+        for name, value in vars(config.calibration).items():
+            if value != (before := getattr(begun.calibration, name)):
+                raise InputError(
+                    f"{str(run.path)!r} is finished, with calibration.{name} {before!r}. Received: "
+                    f"{value!r}. Set thresholds anew without training: training/calibrate.py {run.path}"
+                )
     for name, value in decisive_settings(config).items():
         if value != there[name]:
             raise InputError(
@@ -225,26 +232,34 @@ def _train(
         twin = model.keep_exits([model.num_exits])
     if not cluster.is_chief:
         return
+    if config.twin:
+        with _writing(run):  # Before the exits of the model, which it may share, are scaled.
+            save_model(twin, run.path / TWIN_FILE)
     try:
         calibration, budgets = calibrate_finally(model, config, dataset.calibration, say)
     except InputError as error:
         raise InputError(
             f"{error}. What was trained is kept: the same command with --resume and another "
-            "--calibration.accuracy (null: any); training/calibrate.py then takes another budget"
+            "--calibration.accuracy or --calibration.temperature (null: any, none); training/calibrate.py "
+            "then takes another budget"
         ) from None
-    try:
-        if config.twin:
-            save_model(twin, run.path / TWIN_FILE)
+    with _writing(run):
         run.finish(model, config, dataset, calibration | {"training_seconds": seconds}, budgets)
+    for each in states:
+        each.clear()
+    with contextlib.suppress(OSError):  # Someone else's file may lie there.
+        run.checkpoints_path.rmdir()
+
+
+@contextlib.contextmanager
+def _writing(run: "RunFolder") -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise InputError(
             f"Cannot write the trained model to {str(run.path)!r}: {error.strerror or error}. Mend that, "
             "then go on: the same command with --resume"
         ) from None
-    for each in states:
-        each.clear()
-    with contextlib.suppress(OSError):  # Someone else's file may lie there.
-        run.checkpoints_path.rmdir()
 
 
 def _measure_and_export(

@@ -4,6 +4,7 @@ import inspect
 from collections.abc import Callable
 
 from rdi_keras.errors import InputError
+from rdi_keras.presets.cifar10 import cifar10
 from rdi_keras.presets.config import (
     AttackConfig,
     CalibrationConfig,
@@ -19,6 +20,7 @@ from rdi_keras.presets.mnist import mnist
 PRESETS: dict[str, Callable[[], Config]] = {
     "digits": digits,
     "mnist": mnist,
+    "cifar10": cifar10,
 }
 """What makes a configuration, by the names that `preset` takes."""
 

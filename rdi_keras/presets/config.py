@@ -158,9 +158,8 @@ class CalibrationConfig:
             budget those with the largest worst case are taken; 0 for none.
         accuracy: with `attacked`: least clean accuracy on held-out samples; default: any.
         temperature: before that, every exit's logits are scaled to be calibrated (least cross-entropy on
-            held-out samples) and divided by this; answers stay, entropies change. Below 1, what decides
-            is how far the two likeliest classes are apart, less how likely the others are; default: as
-            trained.
+            held-out samples) and divided by this, 0.25 to 4; below 1, how far the two likeliest classes are
+            apart counts more than how likely the others are. Default: they stay as they are.
     """
 
     budget: float = 0.55

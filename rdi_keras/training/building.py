@@ -49,7 +49,7 @@ RANGES = {
     "training.checkpoint_steps": (1, math.inf),
     "calibration.attacked": (0, math.inf),
     "calibration.accuracy": (0, 1),
-    "calibration.temperature": (1e-3, 1e3),
+    "calibration.temperature": (0.25, 4),
     "evaluation.limit": (1, math.inf),
     "evaluation.batch_size": (1, math.inf),
     "evaluation.curve_samples": (0, math.inf),

@@ -20,7 +20,7 @@ from rdi_keras.inference import (
 )
 from rdi_keras.models import MultiExitModel
 from rdi_keras.names import parse_epsilon
-from rdi_keras.presets import Config
+from rdi_keras.presets import CalibrationConfig, Config
 from rdi_keras.training.calibrating import calibrate, calibrate_budgets, calibration_facts, logits_of
 from rdi_keras.training.temperature import scale_temperatures
 
@@ -133,12 +133,11 @@ def calibrate_finally(
         How they were chosen and what they do on held-out data, and the table of thresholds by budget.
     """
     wanted = config.calibration
-    scaled = {}
     if wanted.temperature is not None:
         scale_temperatures(model, held_out, wanted.temperature)
-        scaled = {"temperature": wanted.temperature}
     if not wanted.attacked or model.num_exits == 1:
-        return calibrate(model, held_out, wanted) | scaled, calibrate_budgets(model, held_out)
+        facts = calibrate(model, held_out, wanted)
+        return _with_temperature(facts, wanted), calibrate_budgets(model, held_out)
     facts = calibrate_robustly(
         model,
         held_out,
@@ -149,7 +148,14 @@ def calibrate_finally(
         say,
         wanted.accuracy or 0.0,
     )
-    return facts | scaled, robust_budget_table(facts["front"])
+    return _with_temperature(facts, wanted), robust_budget_table(facts["front"])
+
+
+def _with_temperature(facts: dict, wanted: CalibrationConfig) -> dict:
+    if wanted.temperature is None:
+        return facts
+    method = f"{facts['method']}, temperature {wanted.temperature:g}"
+    return facts | {"method": method, "temperature": wanted.temperature}
 
 
 def robust_budget_table(front: list[dict]) -> BudgetTable:

@@ -10,20 +10,23 @@ from rdi_keras.errors import InputError
 from rdi_keras.models import MultiExitModel
 from rdi_keras.training.calibrating import logits_of
 
-# Scales that are looked through for the calibrated one.
-SCALES = (0.01, 100.0)
+# Scales that are looked through for the calibrated one; one near an end of them is none.
+SCALES = (1e-3, 1e3)
+# A logarithm of a scale that is no change.
+UNCHANGED = 1e-4
 
 
 def scale_temperatures(model: MultiExitModel, held_out: Split, temperature: float = 1.0) -> list[float]:
     """Scales the logits of every exit to be calibrated, and divides them by a temperature.
 
     Calibrated is the scale of the least cross-entropy on the data given, so that doing it twice changes
-    nothing more. No answer changes, entropies do: thresholds must be set anew. Adversarially trained exits
-    are less sure than they are right; and at a low temperature entropy orders samples as the margin
-    between the two likeliest classes does, which tells better which answers are right.
+    nothing more. Their labels are smoothed by one count in each class, as Platt's, without which the scale
+    of an exit that is always right has no end. No exit answers otherwise than before, but its entropies
+    change: thresholds must be set anew. At a low temperature entropy orders samples as the margin between
+    the two likeliest classes does.
 
     Args:
-        model: trained. Its exits must end in dense layers without an activation.
+        model: trained. Its exits must end in dense layers of their own without an activation.
         held_out: calibration data.
         temperature: above 0; 1 leaves the exits calibrated, less makes them surer.
 
@@ -31,25 +34,32 @@ def scale_temperatures(model: MultiExitModel, held_out: Split, temperature: floa
         What the logits of each exit were multiplied with.
 
     Raises:
-        InputError: if the temperature is none, or an exit does not end in such a layer.
+        InputError: if the temperature is none, an exit does not end in such a layer, gives logits that are
+            not finite, or is no better than chance. Then nothing is changed.
 
     Source: Guo et al., "On Calibration of Modern Neural Networks", ICML 2017, section 4.2.
     """
     if not (np.isfinite(temperature) and temperature > 0):
         raise InputError(f"A temperature must be a finite number above 0. Received: {temperature}")
     lasts = [_last_dense(head) for head in model.heads]
-    scales = []
-    for logits, dense in zip(np.moveaxis(logits_of(model, held_out.images), 1, 0), lasts, strict=True):
-        scales.append(_calibrated_scale(logits, held_out.labels) / temperature)
-        for weight in dense.weights:
-            weight.assign(scales[-1] * weight)
+    if len({id(each) for each in lasts}) < len(lasts):
+        raise InputError("A temperature takes exits with last layers of their own. Received: one of several")
+    logits = np.moveaxis(logits_of(model, held_out.images), 1, 0)
+    scales = [
+        _calibrated_scale(each, held_out.labels, head.name) / temperature
+        for each, head in zip(logits, model.heads, strict=True)
+    ]
+    for scale, dense in zip(scales, lasts, strict=True):
+        if abs(np.log(scale)) > UNCHANGED:
+            for weight in dense.weights:
+                weight.assign(scale * weight)
     return scales
 
 
 def _last_dense(head: keras.Model) -> keras.layers.Dense:
-    last: keras.Layer = head
+    last: keras.Operation = head
     while isinstance(last, keras.Model):
-        last = last.layers[-1]
+        last = last.outputs[0]._keras_history.operation
     if not isinstance(last, keras.layers.Dense) or last.activation is not keras.activations.linear:
         raise InputError(
             "A temperature takes exits that end in a dense layer without an activation. Received: "
@@ -58,10 +68,21 @@ def _last_dense(head: keras.Model) -> keras.layers.Dense:
     return last
 
 
-def _calibrated_scale(logits: np.ndarray, labels: np.ndarray) -> float:
-    logits, rows = logits.astype(np.float64), np.arange(len(labels))
+def _calibrated_scale(logits: np.ndarray, labels: np.ndarray, exit_name: str) -> float:
+    if not np.isfinite(logits).all():
+        raise InputError(f"{exit_name} gives logits that are no finite numbers. Train the model again")
+    n, num_classes = logits.shape
+    logits, rows = logits.astype(np.float64), np.arange(n)
 
     def cross_entropy(log_scale: float) -> float:
-        return -log_softmax(np.exp(log_scale) * logits, axis=-1)[rows, labels].mean()
+        likely = log_softmax(np.exp(log_scale) * logits, axis=-1)
+        return -(n * likely[rows, labels] + likely.sum(axis=-1)).mean() / (n + num_classes)
 
-    return float(np.exp(minimize_scalar(cross_entropy, bounds=np.log(SCALES), method="bounded").x))
+    found = minimize_scalar(cross_entropy, bounds=np.log(SCALES), method="bounded", options={"xatol": 1e-6})
+    at_an_end = np.abs(found.x - np.log(SCALES)).min() < 0.01
+    if at_an_end or found.fun > np.log(num_classes) - 1e-6:
+        raise InputError(
+            f"{exit_name} has no calibrated scale: on {n:,} held-out samples it is no better than chance. "
+            "Train the model longer, or leave calibration.temperature out"
+        )
+    return float(np.exp(found.x))

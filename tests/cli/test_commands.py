@@ -208,10 +208,9 @@ def test_a_finished_run_gets_other_thresholds_without_a_look_at_the_test_part(fi
     assert calibrate.main([str(run), "--calibration.budget=0.8"]) == 0
     facts = json.loads((run / "calibration.json").read_text())
     assert facts["method"] == "largest worst case within budget 0.8 at accuracy 0.3 or more"
-    assert calibrate.main([str(run), "--calibration.attacked=0"]) == 2
-    assert "is for calibration under attack" in capsys.readouterr().err
     # Shares and a budget exclude each other: what is named last stands.
     for named, method in (
+        ("attacked=0", "budget 0.8"),
         ("shares=[0.5,0.25,0.25]", "shares [0.5, 0.25, 0.25]"),
         ("attacked=0", "shares [0.5, 0.25, 0.25]"),
         ("budget=0.7", "budget 0.7"),
@@ -222,18 +221,43 @@ def test_a_finished_run_gets_other_thresholds_without_a_look_at_the_test_part(fi
 
 def test_a_calibration_that_was_cut_short_is_repeated(finished, tmp_path, monkeypatch, capsys):
     run = shutil.copytree(finished / "runs" / "halves", tmp_path / "run")
+    command = [str(run), "--calibration.budget=0.9", "--calibration.temperature=0.5"]
 
     def cut(*arguments):
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as patched:
-        patched.setattr("rdi_keras.runs.describe", cut)
-        with pytest.raises(KeyboardInterrupt):
-            calibrate.main([str(run), "--calibration.budget=0.9"])
-    assert evaluate.main([str(run)]) == 2
-    assert "If a calibration was cut short, repeat it" in capsys.readouterr().err
-    assert calibrate.main([str(run), "--calibration.budget=0.9"]) == 0
-    assert rdi.Predictor(run).num_exits == 3
+    for place, said in (
+        ("rdi_keras.runs.save_model", "a calibration was cut short. Repeat it"),
+        ("rdi_keras.metadata.Metadata.write", "If a calibration was cut short, repeat it"),
+    ):
+        with monkeypatch.context() as patched:
+            patched.setattr(place, cut)
+            with pytest.raises(KeyboardInterrupt):
+                calibrate.main(command)
+        assert evaluate.main([str(run)]) == 2
+        assert said in capsys.readouterr().err
+    assert calibrate.main(command) == 0
+    whole = shutil.copytree(finished / "runs" / "halves", tmp_path / "whole")
+    assert calibrate.main([str(whole), *command[1:]]) == 0
+    ours, theirs = (RunFolder(each).load_model().get_weights() for each in (run, whole))
+    for one, other in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5)
+
+
+def test_a_temperature_is_in_the_facts_and_stays_when_it_is_not_named(finished, tmp_path):
+    run = shutil.copytree(finished / "runs" / "halves", tmp_path / "run")
+    images = np.random.default_rng(0).uniform(size=(5, 8, 8, 1)).astype(np.float32)
+    before = rdi.Predictor(run).logits(images)
+    for command in (["--calibration.temperature=0.5"], ["--calibration.budget=0.9"]):
+        assert calibrate.main([str(run), *command]) == 0
+        facts = json.loads((run / "calibration.json").read_text())
+        assert facts["temperature"] == 0.5
+        assert facts["method"].endswith(", temperature 0.5")
+        # What is saved answers as it did, with other logits.
+        for ours, theirs in zip(rdi.Predictor(run).logits(images), before, strict=True):
+            ratios = np.asarray(ours) / np.asarray(theirs)
+            np.testing.assert_allclose(ratios, ratios[0, 0], rtol=1e-3)
+            assert ratios[0, 0] > 0
 
 
 def test_fit_can_stop_before_the_test_part(image_folder, tmp_path, capsys):
