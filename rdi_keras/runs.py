@@ -277,8 +277,9 @@ class RunFolder:
         """
         model, metadata = load_model(self.path / MODEL_FILE), Metadata.read(self.path)
         digest, expected = weights_digest(model), metadata.model_digest
-        # Runs of earlier versions do not name it.
-        calibrated = self.read_calibration().get("model_digest", expected)
+        # Runs of earlier versions do not name it, and a model can be read without the rest of its run.
+        facts = self.read_calibration() if (self.path / CALIBRATION_FILE).exists() else {}
+        calibrated = facts.get("model_digest", expected)
         if to_calibrate and digest in (expected, calibrated):
             return model
         if to_calibrate and model.thresholds.shape == (len(metadata.thresholds),):

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import rdi_keras as rdi
+from rdi_keras import training
 from rdi_keras.cli import fit
 from rdi_keras.runs import RunFolder
 
@@ -78,6 +79,28 @@ def test_resume_of_a_finished_run_does_nothing(whole, capsys):
     assert "training is finished already" in capsys.readouterr().out
     assert before == (run.test_evaluations, (run.path / "report.json").read_text())
     assert [each.name for each in (whole / "saved_models" / "cut").iterdir()] == ["1"]
+
+
+def test_a_finished_run_is_not_taken_for_one_with_other_thresholds(whole, capsys):
+    assert fit.main([*arguments(whole), "--resume", "--calibration.temperature=0.5"]) == 2
+    error = capsys.readouterr().err.replace("\n", " ")
+    assert "is finished, with calibration.temperature None. Received: 0.5. Set thresholds anew" in error
+    assert f"training/calibrate.py {whole / 'runs' / 'cut'}" in error
+
+
+def test_a_run_that_another_process_has_finished_meanwhile_is_not_trained_again(
+    whole, tmp_path, monkeypatch, capsys
+):
+    build_model = training.build_model
+
+    def finish_and_build(*arguments, **options):
+        if not (tmp_path / "runs" / "cut").exists():
+            shutil.copytree(whole / "runs" / "cut", tmp_path / "runs" / "cut")
+        return build_model(*arguments, **options)
+
+    monkeypatch.setattr(training, "build_model", finish_and_build)
+    assert fit.main([*arguments(tmp_path), "--resume"]) == 0
+    assert "training is finished already" in capsys.readouterr().out
 
 
 def test_resume_without_a_run_starts_one(tmp_path):
