@@ -26,6 +26,7 @@ PUBLISHED: dict[tuple[str, float], list[tuple[str, float | None, float, str]]] =
     ],
     ("cifar10", 8 / 255): [
         ("RDI-ResNet-38, weights of Hu et al., ICLR 2020", None, 43.31, "PGD-20, max_average"),
+        ("ResNet-20, as reported (one exit)", 78.91, 34.95, "AutoAttack"),
         ("Fast-AT, PreAct-ResNet-18, Wong et al., ICLR 2020 (one exit)", 83.34, 43.21, "AutoAttack"),
     ],
 }

@@ -5,7 +5,8 @@
 
 After every so many minutes of training the thresholds are calibrated and the `quick` suite is run on
 calibration data, with the clock stopped, as it is while epochs are validated. A recipe ends when it reaches
-the target or its time is up; then "not reached" counts as that time. Needs MNIST (TFDS_DATA_DIR). Nothing is
+the target, or its time is up; then "not reached" counts as that time. Where its schedule ends before both,
+nothing follows, and no ratio is printed. Needs MNIST (TFDS_DATA_DIR). Nothing is
 looked at of the test part.
 """
 

@@ -10,7 +10,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -247,6 +247,7 @@ class RunFolder:
         dataset: "Dataset",
         calibration: dict,
         budget_table: "BudgetTable | None" = None,
+        config_text: str | None = None,
     ) -> None:
         """Writes a trained model, and the metadata that make this folder a finished run.
 
@@ -256,46 +257,62 @@ class RunFolder:
             dataset: it was trained on.
             calibration: what `rdi_keras.training.calibrate` returned.
             budget_table: what `rdi_keras.training.calibrate_budgets` returned.
+            config_text: of `config.yaml`, where it is to be another.
         """
         described = describe(
             model, dataset.class_names, dataset.name, str(config.epsilon), config.preset, budget_table
         )
-        # It names the model to come: where this is cut short, a new calibration knows it.
+        # First, as it names the model to come: where this is cut short, that shows.
         facts = calibration | {"model_digest": described.model_digest}
         write_text(self.path / CALIBRATION_FILE, json.dumps(facts, indent=2) + "\n")
+        if config_text is not None:
+            write_text(self.path / CONFIG_FILE, config_text)
         save_model(model, self.path / MODEL_FILE)
         described.write(self.path)
 
-    def load_model(self, to_calibrate: bool = False) -> "MultiExitModel":
+    def load_model(self) -> "MultiExitModel":
         """The model of this run.
-
-        Args:
-            to_calibrate: take it as a calibration that was cut short left it, too.
 
         Raises:
             InputError: if it cannot be read, or is not the one that metadata and calibration are about.
         """
-        model, metadata = load_model(self.path / MODEL_FILE), Metadata.read(self.path)
-        digest, expected = weights_digest(model), metadata.model_digest
+        model, expected = load_model(self.path / MODEL_FILE), Metadata.read(self.path).model_digest
         # Runs of earlier versions do not name it, and a model can be read without the rest of its run.
         facts = self.read_calibration() if (self.path / CALIBRATION_FILE).exists() else {}
-        calibrated = facts.get("model_digest", expected)
-        if to_calibrate and digest in (expected, calibrated):
-            return model
-        if to_calibrate and model.thresholds.shape == (len(metadata.thresholds),):
-            model.thresholds.assign(metadata.thresholds)
-        if weights_digest(model) != expected:
-            repeat = "" if to_calibrate else "If a calibration was cut short, repeat it; else train"
+        if (digest := weights_digest(model)) != expected:
+            raise self._another_model(digest, expected)
+        if (calibrated := str(facts.get("model_digest", expected))) != expected:
             raise InputError(
-                f"{MODEL_FILE} in {str(self.path)!r} is another model: its weights are {digest[:12]}, "
-                f"{METADATA_FILE} names {expected[:12]}. {repeat or 'Train'} the run again"
-            )
-        if calibrated != expected and not to_calibrate:
-            raise InputError(
-                f"{CALIBRATION_FILE} in {str(self.path)!r} is of other thresholds than {METADATA_FILE}: a "
-                "calibration was cut short. Repeat it"
+                f"{CALIBRATION_FILE} in {str(self.path)!r} is about weights {calibrated[:12]}, "
+                f"{METADATA_FILE} about {expected[:12]}: a calibration was cut short. Repeat it: "
+                f"training/calibrate.py {self.path}"
             )
         return model
+
+    def model_to_calibrate(self) -> "MultiExitModel":
+        """As `load_model`, but a calibration that was cut short is no hindrance: its model is this run's.
+
+        Raises:
+            InputError: if it cannot be read, or is another run's.
+        """
+        model, metadata = load_model(self.path / MODEL_FILE), Metadata.read(self.path)
+        calibrated = None
+        with contextlib.suppress(InputError):  # A new calibration writes it anew.
+            calibrated = self.read_calibration().get("model_digest")
+        digest = weights_digest(model)
+        if digest not in (metadata.model_digest, calibrated):
+            raise self._another_model(digest, metadata.model_digest)
+        if digest != metadata.model_digest:  # Known by its metadata it outlives the next cut, too.
+            limits = model.thresholds.numpy().tolist()
+            replace(metadata, model_digest=digest, thresholds=limits, budget_table=None).write(self.path)
+        return model
+
+    def _another_model(self, digest: str, expected: str) -> InputError:
+        return InputError(
+            f"{MODEL_FILE} in {str(self.path)!r} is another model: its weights are {digest[:12]}, "
+            f"{METADATA_FILE} names {expected[:12]}. If a calibration was cut short, repeat it: "
+            f"training/calibrate.py {self.path}; else train the run again"
+        )
 
     def read_calibration(self) -> dict:
         """What `finish` was told of the calibration.
@@ -310,7 +327,9 @@ class RunFolder:
                 raise ValueError("it holds no fields")
             return found
         except (OSError, ValueError) as error:
-            raise InputError(f"Cannot read {str(path)!r}: {error}. Train the run again") from None
+            raise InputError(
+                f"Cannot read {str(path)!r}: {error}. Write it anew: training/calibrate.py {self.path}"
+            ) from None
 
     def count_test_evaluation(self, model_digest: str, suite: str) -> None:
         """Notes that the test part is looked at now."""

@@ -14,7 +14,14 @@ settings.load_profile("repeatable")
 LONGEST = (
     *("test_commands", "test_loop", "test_resume", "test_pages", "test_score", "test_second_opinions"),
     *("test_cluster", "test_deployment", "test_soak", "test_cascade", "test_flags", "test_browser"),
-    *("test_litert", "test_client", "test_backbones", "test_import_checkpoint", "test_matrix"),
+    *(
+        "test_calibrate",
+        "test_litert",
+        "test_client",
+        "test_backbones",
+        "test_import_checkpoint",
+        "test_matrix",
+    ),
 )
 
 

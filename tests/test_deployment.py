@@ -28,6 +28,8 @@ TINY = [
     "none",
     "--evaluation.limit",
     "20",
+    "--calibration.temperature",
+    "0.5",
 ]
 
 
@@ -118,6 +120,9 @@ def test_the_command_writes_a_run_that_opens(run, tmp_path, capsys):
     assert facts["worst_case"] >= facts["last_exit_worst_case"] - 0.2
     assert len(facts["latency"]["ms_to_exit"]) == 3
     assert len(facts["latency_deployed"]["ms_to_exit"]) == len(facts["source"]["exits"])
+    calibration = json.loads((out / "calibration.json").read_text())
+    assert calibration["temperature"] == 0.5
+    assert calibration["method"] == "deployed for onnxruntime, temperature 0.5"
     predictor = rdi.Predictor(out)
     assert predictor.num_exits == len(facts["source"]["exits"])
     assert deploy.main([str(run), "--out", str(out), *options]) == 2

@@ -22,7 +22,7 @@ def shipped() -> list[Path]:
 
 
 def test_models_ship():
-    assert {"digits", "mnist", "cifar10"} <= {each.name for each in shipped()}
+    assert {"digits", "mnist", "fashion_mnist", "cifar10"} <= {each.name for each in shipped()}
 
 
 @pytest.mark.parametrize("folder", shipped(), ids=lambda path: path.name)

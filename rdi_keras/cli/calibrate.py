@@ -1,11 +1,14 @@
 """`training/calibrate.py RUN`: sets the thresholds of a trained run anew, from held-out data."""
 
+import argparse
+import contextlib
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from rdi_keras.cli.options import command, dump_config, parse, read_config
+from rdi_keras.errors import InputError
 from rdi_keras.runs import RunFolder
 
 DESCRIPTION = (
@@ -26,19 +29,22 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("run", type=str, help="a run folder, runs/<name>")
     for name, kind in CalibrationConfig.__annotations__.items():
         parser.add_argument(
-            f"--calibration.{name}", type=kind | None, help="as of fit.py; default: the run's"
+            f"--calibration.{name}",
+            type=kind,
+            default=argparse.SUPPRESS,
+            help="as of fit.py; default: the run's",
         )
     parser.add_argument("--data_dir", type=str | None, help="folder of prepared TFDS sets")
     arguments = parse(parser, argv)
-    named = {name: value for name, value in vars(arguments.calibration).items() if value is not None}
+    named = vars(arguments.get("calibration", argparse.Namespace()))
     calibrate_run(RunFolder.open(arguments.run), named, arguments.data_dir)
 
 
 def _with_excluded(named: dict[str, Any]) -> dict[str, Any]:
     """Shares exclude a budget and attacks: what is named now stands, not what the run had."""
-    if "shares" in named or named.get("attacked") == 0:
+    if named.get("shares") or named.get("attacked") == 0:
         named = {"attacked": 0, "accuracy": None} | named
-    if "shares" in named:
+    if named.get("shares"):
         return named
     return {"shares": None} | named if "budget" in named or named.get("attacked") else named
 
@@ -57,7 +63,6 @@ def calibrate_run(run: RunFolder, named: dict[str, Any], data_dir: str | Path | 
     from rich.console import Console
 
     from rdi_keras.cli.machine import prepare_devices
-    from rdi_keras.files import write_text
     from rdi_keras.runs import CONFIG_FILE
     from rdi_keras.training import calibrate_finally, load_data
 
@@ -65,14 +70,19 @@ def calibrate_run(run: RunFolder, named: dict[str, Any], data_dir: str | Path | 
     console = Console()
     with run.locked():
         config = read_config(run.path / CONFIG_FILE)
+        if config.calibration.temperature is not None and named.get("temperature", 1) is None:
+            raise InputError(
+                f"The exits of {str(run.path)!r} were scaled, which stays. Received: calibration.temperature "
+                "null. Name 1 for exits that are calibrated and no surer, or train again for unscaled ones"
+            )
         config.calibration = dataclasses.replace(config.calibration, **_with_excluded(named))
         config.data.data_dir = str(data_dir) if data_dir else config.data.data_dir
-        dataset, model = load_data(config), run.load_model(to_calibrate=True)
+        dataset, model = load_data(config), run.model_to_calibrate()
         facts, budgets = calibrate_finally(model, config, dataset.calibration, console.print)
-        seconds = run.read_calibration().get("training_seconds")
-        facts |= {"training_seconds": seconds} if seconds else {}
-        write_text(run.path / CONFIG_FILE, dump_config(config))
-        run.finish(model, config, dataset, facts, budgets)
+        with contextlib.suppress(InputError):  # It may be what is mended here.
+            before = run.read_calibration()
+            facts |= {name: before[name] for name in ("training_seconds",) if name in before}
+        run.finish(model, config, dataset, facts, budgets, dump_config(config))
     limits = ", ".join(f"{each:.4g}" for each in model.thresholds.numpy())
     console.print(
         f"thresholds {limits} nats: on held-out data accuracy {facts['accuracy']:.3f}, "

@@ -61,6 +61,7 @@ def deploy(arguments: argparse.Namespace) -> RunFolder:
     from rdi_keras.runs import CONFIG_FILE, ENVIRONMENT_FILE, TWIN_FILE
     from rdi_keras.serving.latency import measure_latency
     from rdi_keras.training import calibrate_budgets, calibration_facts, load_data
+    from rdi_keras.training.robust_calibration import with_temperature
 
     prepare_devices()
     console = Console()
@@ -95,9 +96,10 @@ def deploy(arguments: argparse.Namespace) -> RunFolder:
     config.name, config.runs_dir, config.overwrite = out.name, str(out.parent), arguments.overwrite
     exits = list(chosen.point.exits)
     note = f"# Exits {exits} of {source.path.name!r}; what is said of the network is said of that run.\n"
-    calibration = calibration_facts(chosen.model, held_out, f"deployed for {arguments.engine}")
-    if "temperature" in (known := source.read_calibration()):
-        calibration["temperature"] = known["temperature"]
+    calibration = with_temperature(
+        calibration_facts(chosen.model, held_out, f"deployed for {arguments.engine}"),
+        source.read_calibration().get("temperature"),
+    )
     facts = {
         "source": {"run": source.path.name, "exits": exits},
         "chosen": dataclasses.asdict(chosen.point),

@@ -3,7 +3,7 @@
 import contextlib
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +12,6 @@ from rdi_keras.errors import InputError
 from rdi_keras.presets import Config
 
 if TYPE_CHECKING:  # Importing it for real loads TensorFlow.
-    import keras
     from rich.console import Console
 
     from rdi_keras.data import Dataset
@@ -84,7 +83,7 @@ def fit(config: Config, resume: bool = False, export: bool = True) -> Path:
                 build_model(config, dataset, side_exits=False)  # Finds one that is missing or does not fit.
         together = f", {cluster.num_replicas} together" if cluster.num_replicas > 1 else ""
         console.print(
-            f"devices: {devices}{together}; precision: {model.dtype_policy.name}; {xla_line(model)}"
+            f"devices: {devices}{together}; precision: {config.training.precision}; {xla_line(model)}"
         )
         calibrate(model, dataset.calibration, config.calibration)  # Finds impossible shares or budgets.
 
@@ -159,12 +158,13 @@ def _check_same(config: Config, begun: Config, run: "RunFolder") -> None:
     from rdi_keras.training import decisive_settings
 
     there = decisive_settings(begun)
-    if run.is_finished and config.calibration != begun.calibration:
+    if run.is_finished:
         for name, value in vars(config.calibration).items():
             if value != (before := getattr(begun.calibration, name)):
+                flag = f"--calibration.{name} {'null' if value is None else value}"
                 raise InputError(
-                    f"{str(run.path)!r} is finished, with calibration.{name} {before!r}. Received: "
-                    f"{value!r}. Set thresholds anew without training: training/calibrate.py {run.path}"
+                    f"{str(run.path)!r} is finished, with calibration.{name} {before!r}. Received: {value!r}. Set "
+                    f"thresholds anew without training: training/calibrate.py {run.path} {flag}"
                 )
     for name, value in decisive_settings(config).items():
         if value != there[name]:
@@ -183,6 +183,7 @@ def _train(
     cluster: "Cluster",
 ) -> None:
     """The model and, if wanted, its twin; leaves a finished run, if this process is the chief."""
+    from rdi_keras.cli.progress import history_writer, step_progress
     from rdi_keras.runs import HISTORY_FILE, TWIN_FILE, TWIN_HISTORY_FILE, save_model
     from rdi_keras.training import (
         VALIDATION_SAMPLES,
@@ -204,8 +205,8 @@ def _train(
         checkpoints = checkpoints_of(config, dataset, run.checkpoints_path, part, say, cluster)
         shown = dataset.calibration.first(VALIDATION_SAMPLES)
         board = [TrainingBoard(run.path / "logs" / part, shown, say)] if cluster.is_chief else []
-        write = _history_writer(run.path / history_file, part, config.training.epochs, say)
-        with _step_progress(part, config.training.epochs, console) as bar:
+        write = history_writer(run.path / history_file, part, config.training.epochs, say)
+        with step_progress(part, config.training.epochs, console) as bar:
             progress = fit_model(
                 network,
                 config,
@@ -283,56 +284,6 @@ def _measure_and_export(
     version = exported_version(run, folder) or export_run(run, folder)
     console.print(f"run: {run.path}\nSavedModel: {version}")
     return version
-
-
-def _history_writer(
-    path: Path, part: str, epochs: int, say: Callable[[str], None]
-) -> Callable[[list[dict]], None]:
-    """Writes the history after every epoch, and says ten times in a training how it goes."""
-    import csv
-
-    from rdi_keras.files import written_aside
-
-    def write(history: list[dict]) -> None:
-        try:
-            with written_aside(path) as aside, aside.open("w", newline="") as file:
-                writer = csv.DictWriter(file, ["epoch", *history[-1]], restval="")
-                writer.writeheader()
-                writer.writerows({"epoch": number, **row} for number, row in enumerate(history))
-        except OSError as error:
-            say(f"Cannot write {path.name!r}: {error.strerror or error}. Training goes on")
-        if len(history) % max(epochs // 10, 1) == 0:
-            logs = history[-1]
-            accuracies = [
-                f"{100 * value:.1f}"
-                for name, value in logs.items()
-                if name.startswith("val_") and name.endswith("_adversarial_accuracy")
-            ]
-            say(
-                f"{part}, epoch {len(history)}/{epochs}: loss {logs['loss']:.3f}, "
-                f"held out under attack {' / '.join(accuracies)} %"
-            )
-
-    return write
-
-
-@contextlib.contextmanager
-def _step_progress(part: str, epochs: int, console: "Console") -> Iterator["keras.callbacks.Callback"]:
-    """A context that gives a callback which shows how far an epoch is."""
-    import keras
-    from rich.progress import Progress
-
-    with Progress(transient=True, console=console) as progress:
-        task = progress.add_task(part, total=None)
-
-        def on_epoch(epoch: int, logs: dict | None = None) -> None:
-            progress.update(task, completed=0, description=f"{part}, epoch {epoch + 1}/{epochs}")
-
-        def on_step(step: int, logs: dict | None = None) -> None:
-            progress.update(task, completed=step + 1, total=bar.params["steps"])
-
-        bar = keras.callbacks.LambdaCallback(on_epoch_begin=on_epoch, on_train_batch_end=on_step)
-        yield bar
 
 
 if __name__ == "__main__":

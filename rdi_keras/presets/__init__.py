@@ -15,11 +15,13 @@ from rdi_keras.presets.config import (
     TrainingConfig,
 )
 from rdi_keras.presets.digits import digits
+from rdi_keras.presets.fashion_mnist import fashion_mnist
 from rdi_keras.presets.mnist import mnist
 
 PRESETS: dict[str, Callable[[], Config]] = {
     "digits": digits,
     "mnist": mnist,
+    "fashion_mnist": fashion_mnist,
     "cifar10": cifar10,
 }
 """What makes a configuration, by the names that `preset` takes."""

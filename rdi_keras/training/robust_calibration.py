@@ -20,7 +20,7 @@ from rdi_keras.inference import (
 )
 from rdi_keras.models import MultiExitModel
 from rdi_keras.names import parse_epsilon
-from rdi_keras.presets import CalibrationConfig, Config
+from rdi_keras.presets import Config
 from rdi_keras.training.calibrating import calibrate, calibrate_budgets, calibration_facts, logits_of
 from rdi_keras.training.temperature import scale_temperatures
 
@@ -137,7 +137,7 @@ def calibrate_finally(
         scale_temperatures(model, held_out, wanted.temperature)
     if not wanted.attacked or model.num_exits == 1:
         facts = calibrate(model, held_out, wanted)
-        return _with_temperature(facts, wanted), calibrate_budgets(model, held_out)
+        return with_temperature(facts, wanted.temperature), calibrate_budgets(model, held_out)
     facts = calibrate_robustly(
         model,
         held_out,
@@ -148,14 +148,14 @@ def calibrate_finally(
         say,
         wanted.accuracy or 0.0,
     )
-    return _with_temperature(facts, wanted), robust_budget_table(facts["front"])
+    return with_temperature(facts, wanted.temperature), robust_budget_table(facts["front"])
 
 
-def _with_temperature(facts: dict, wanted: CalibrationConfig) -> dict:
-    if wanted.temperature is None:
+def with_temperature(facts: dict, temperature: float | None) -> dict:
+    """What is known of a calibration, with the temperature that exits have, if any."""
+    if temperature is None:
         return facts
-    method = f"{facts['method']}, temperature {wanted.temperature:g}"
-    return facts | {"method": method, "temperature": wanted.temperature}
+    return facts | {"method": f"{facts['method']}, temperature {temperature:g}", "temperature": temperature}
 
 
 def robust_budget_table(front: list[dict]) -> BudgetTable:

@@ -31,11 +31,11 @@ def scale_temperatures(model: MultiExitModel, held_out: Split, temperature: floa
         temperature: above 0; 1 leaves the exits calibrated, less makes them surer.
 
     Returns:
-        What the logits of each exit were multiplied with.
+        What the logits of each exit were multiplied with: 1 where that would change next to nothing.
 
     Raises:
-        InputError: if the temperature is none, an exit does not end in such a layer, gives logits that are
-            not finite, or is no better than chance. Then nothing is changed.
+        InputError: if the temperature is not above 0, an exit does not end in such a layer, gives logits that
+            are not finite or far from calibrated, or is no better than chance. Then nothing is changed.
 
     Source: Guo et al., "On Calibration of Modern Neural Networks", ICML 2017, section 4.2.
     """
@@ -43,16 +43,20 @@ def scale_temperatures(model: MultiExitModel, held_out: Split, temperature: floa
         raise InputError(f"A temperature must be a finite number above 0. Received: {temperature}")
     lasts = [_last_dense(head) for head in model.heads]
     if len({id(each) for each in lasts}) < len(lasts):
-        raise InputError("A temperature takes exits with last layers of their own. Received: one of several")
+        names = ", ".join(each.name for each in lasts)
+        raise InputError(
+            f"A temperature takes exits with last layers of their own. Received, of exits 1 to {len(lasts)}: "
+            f"{names}. Give each its own, or leave calibration.temperature out"
+        )
     logits = np.moveaxis(logits_of(model, held_out.images), 1, 0)
-    scales = [
+    found = [
         _calibrated_scale(each, held_out.labels, head.name) / temperature
         for each, head in zip(logits, model.heads, strict=True)
     ]
+    scales = [scale if abs(np.log(scale)) > UNCHANGED else 1.0 for scale in found]
     for scale, dense in zip(scales, lasts, strict=True):
-        if abs(np.log(scale)) > UNCHANGED:
-            for weight in dense.weights:
-                weight.assign(scale * weight)
+        for weight in dense.weights:
+            weight.assign(scale * weight)
     return scales
 
 
@@ -79,10 +83,15 @@ def _calibrated_scale(logits: np.ndarray, labels: np.ndarray, exit_name: str) ->
         return -(n * likely[rows, labels] + likely.sum(axis=-1)).mean() / (n + num_classes)
 
     found = minimize_scalar(cross_entropy, bounds=np.log(SCALES), method="bounded", options={"xatol": 1e-6})
-    at_an_end = np.abs(found.x - np.log(SCALES)).min() < 0.01
-    if at_an_end or found.fun > np.log(num_classes) - 1e-6:
+    scale = float(np.exp(found.x))
+    if found.fun > np.log(num_classes) - 1e-6:
         raise InputError(
             f"{exit_name} has no calibrated scale: on {n:,} held-out samples it is no better than chance. "
             "Train the model longer, or leave calibration.temperature out"
         )
-    return float(np.exp(found.x))
+    if np.abs(found.x - np.log(SCALES)).min() < 0.01:
+        raise InputError(
+            f"{exit_name} has logits that a factor of {scale:.3g} would calibrate; allowed: {SCALES[0]:g} to "
+            f"{SCALES[1]:g}. Leave calibration.temperature out"
+        )
+    return scale

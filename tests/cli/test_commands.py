@@ -7,46 +7,13 @@ import keras
 import numpy as np
 import pytest
 import yaml
-from PIL import Image
 
 import rdi_keras as rdi
 from rdi_keras import evaluation
-from rdi_keras.cli import calibrate, evaluate, export, fit
+from rdi_keras.cli import evaluate, export, fit
 from rdi_keras.metadata import Metadata
 from rdi_keras.runs import RunFolder
-
-NO_EXTRAS = ["--curve_samples=0", "--engine=none"]
-FAST = [
-    *("--training.epochs=2", "--training.attack.num_steps=2"),
-    *("--evaluation.suite=quick", "--evaluation.curve_samples=0"),
-]
-
-
-@pytest.fixture(scope="module")
-def image_folder(tmp_path_factory):
-    """Two classes of grey 8×8 images: bright at the top, bright at the bottom."""
-    folder = tmp_path_factory.mktemp("images")
-    random = np.random.default_rng(0)
-    for name, rows in (("bottom", slice(4, 8)), ("top", slice(0, 4))):
-        (folder / name).mkdir()
-        for number in range(60):
-            pixels = random.integers(0, 80, (8, 8), np.uint8)
-            pixels[rows] += 150
-            Image.fromarray(pixels).save(folder / name / f"{number:03d}.png")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def finished(image_folder, tmp_path_factory):
-    """A folder with runs/halves and saved_models/halves/1, made by `fit`."""
-    folder = tmp_path_factory.mktemp("made")
-    data = [f"--data.name=folder:{image_folder}", "--training.batch_size=16"]
-    assert fit.main([*data, *where(folder), *FAST]) == 0
-    return folder
-
-
-def where(folder, name="halves"):
-    return [f"--name={name}", f"--runs_dir={folder}/runs", f"--saved_models_dir={folder}/saved_models"]
+from tests.cli.halves import FAST, NO_EXTRAS, where
 
 
 def test_fit_leaves_the_run_folder_of_the_contract(finished):
@@ -187,77 +154,6 @@ def test_calibration_data_are_measured_without_a_look_at_the_test_part(finished,
     assert "calibration[:10]" in capsys.readouterr().out
     assert [each.name for each in (run / "evaluation").iterdir()] == [other.folder.name]
     assert before == {each: (run / each).read_bytes() for each in before}
-
-
-def test_a_finished_run_gets_other_thresholds_without_a_look_at_the_test_part(finished, tmp_path, capsys):
-    run = shutil.copytree(finished / "runs" / "halves", tmp_path / "run")
-    before, looks = Metadata.read(run), (run / "test_evaluations.jsonl").read_text()
-    wanted = ["--calibration.budget=0.9", "--calibration.attacked=8", "--calibration.accuracy=0.3"]
-    assert calibrate.main([str(run), *wanted]) == 0
-    assert "on held-out data accuracy" in capsys.readouterr().out
-    after = Metadata.read(run)
-    assert after.thresholds != before.thresholds
-    assert after.model_digest != before.model_digest
-    assert rdi.Predictor(run).thresholds.tolist() == pytest.approx(after.thresholds)
-    assert (run / "test_evaluations.jsonl").read_text() == looks
-    facts = json.loads((run / "calibration.json").read_text())
-    assert facts["method"] == "largest worst case within budget 0.9 at accuracy 0.3 or more"
-    assert set(facts["training_seconds"]) == {"model", "twin"}
-    assert yaml.safe_load((run / "config.yaml").read_text())["calibration"]["accuracy"] == 0.3
-    # What is not named stays.
-    assert calibrate.main([str(run), "--calibration.budget=0.8"]) == 0
-    facts = json.loads((run / "calibration.json").read_text())
-    assert facts["method"] == "largest worst case within budget 0.8 at accuracy 0.3 or more"
-    # Shares and a budget exclude each other: what is named last stands.
-    for named, method in (
-        ("attacked=0", "budget 0.8"),
-        ("shares=[0.5,0.25,0.25]", "shares [0.5, 0.25, 0.25]"),
-        ("attacked=0", "shares [0.5, 0.25, 0.25]"),
-        ("budget=0.7", "budget 0.7"),
-    ):
-        assert calibrate.main([str(run), f"--calibration.{named}"]) == 0
-        assert json.loads((run / "calibration.json").read_text())["method"] == method
-
-
-def test_a_calibration_that_was_cut_short_is_repeated(finished, tmp_path, monkeypatch, capsys):
-    run = shutil.copytree(finished / "runs" / "halves", tmp_path / "run")
-    command = [str(run), "--calibration.budget=0.9", "--calibration.temperature=0.5"]
-
-    def cut(*arguments):
-        raise KeyboardInterrupt
-
-    for place, said in (
-        ("rdi_keras.runs.save_model", "a calibration was cut short. Repeat it"),
-        ("rdi_keras.metadata.Metadata.write", "If a calibration was cut short, repeat it"),
-    ):
-        with monkeypatch.context() as patched:
-            patched.setattr(place, cut)
-            with pytest.raises(KeyboardInterrupt):
-                calibrate.main(command)
-        assert evaluate.main([str(run)]) == 2
-        assert said in capsys.readouterr().err
-    assert calibrate.main(command) == 0
-    whole = shutil.copytree(finished / "runs" / "halves", tmp_path / "whole")
-    assert calibrate.main([str(whole), *command[1:]]) == 0
-    ours, theirs = (RunFolder(each).load_model().get_weights() for each in (run, whole))
-    for one, other in zip(ours, theirs, strict=True):
-        np.testing.assert_allclose(one, other, rtol=1e-5)
-
-
-def test_a_temperature_is_in_the_facts_and_stays_when_it_is_not_named(finished, tmp_path):
-    run = shutil.copytree(finished / "runs" / "halves", tmp_path / "run")
-    images = np.random.default_rng(0).uniform(size=(5, 8, 8, 1)).astype(np.float32)
-    before = rdi.Predictor(run).logits(images)
-    for command in (["--calibration.temperature=0.5"], ["--calibration.budget=0.9"]):
-        assert calibrate.main([str(run), *command]) == 0
-        facts = json.loads((run / "calibration.json").read_text())
-        assert facts["temperature"] == 0.5
-        assert facts["method"].endswith(", temperature 0.5")
-        # What is saved answers as it did, with other logits.
-        for ours, theirs in zip(rdi.Predictor(run).logits(images), before, strict=True):
-            ratios = np.asarray(ours) / np.asarray(theirs)
-            np.testing.assert_allclose(ratios, ratios[0, 0], rtol=1e-3)
-            assert ratios[0, 0] > 0
 
 
 def test_fit_can_stop_before_the_test_part(image_folder, tmp_path, capsys):

@@ -43,7 +43,14 @@ def test_a_matrix_is_made_and_not_made_twice(tmp_path, capsys, monkeypatch):
     where = [f"--runs_dir={tmp_path}/runs", f"--saved_models_dir={tmp_path}/saved", "--name=m"]
     command = [*FAST, *where, "--defences=none,free_at", f"--out={out}"]
     assert matrix.main(command) == 0
-    assert f"written to {out}" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert f"written to {out}" in said
+    # Without attacked images in training, held-out accuracy is said without them.
+    lines = [line for line in said.splitlines() if line.startswith("model, epoch 1/1:")]
+    assert len(lines) == 2
+    assert "held out under attack" not in lines[0]
+    assert re.search(r"held out [\d.]+ / [\d.]+ / [\d.]+ %", lines[0])
+    assert re.search(r"held out under attack [\d.]+ / ", lines[1])
     table = out.read_text()
     assert "digits, ε = 0.1" in table
     assert re.findall(r"^\| (\w+) \| [\d.]+ \|", table, re.M) == ["none", "free_at"] * 2

@@ -12,6 +12,7 @@ from rdi_keras.errors import InputError
 from rdi_keras.evaluation import Conditions, Outcome
 from rdi_keras.inference import CostTable
 from rdi_keras.metadata import Metadata
+from rdi_keras.presets import PRESETS
 from rdi_keras.serving import Predictor
 
 COST, TWIN_COST = CostTable((10, 20, 30), (1, 2, 4)), CostTable((60,), (4,))
@@ -160,7 +161,7 @@ def test_figures_are_written(tmp_path):
         assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
 
 
-SHIPPED = [SAVED_MODELS / "digits" / "1"]
+SHIPPED = [SAVED_MODELS / name / "1" for name in PRESETS]
 
 
 @pytest.mark.parametrize("version", SHIPPED, ids=lambda path: f"{path.parent.name}-{path.name}")

@@ -64,7 +64,7 @@ def models():
 
 
 def test_the_models_are_there():
-    assert [each.name for each in models()] == ["digits", "mnist", "cifar10"]
+    assert [each.name for each in models()] == ["digits", "mnist", "fashion_mnist", "cifar10"]
     for each in models():
         assert each.model_platform == "tensorflow"
         folder = ROOT / "saved_models" / Path(each.base_path).relative_to("/models")

@@ -173,7 +173,7 @@ def test_every_preset_trains_for_two_steps(name):
     config = preset(name)
     config.training.batch_size, config.training.epochs = 8, 1
     random = np.random.default_rng(0)
-    shape = {"digits": (8, 8, 1), "mnist": (28, 28, 1)}.get(name, (32, 32, 3))
+    shape = {"digits": (8, 8, 1), "mnist": (28, 28, 1), "fashion_mnist": (28, 28, 1)}.get(name, (32, 32, 3))
     images = random.uniform(size=(16, *shape)).astype(np.float32)
     noise = Split(images, random.integers(0, 10, 16))
     dataset = Dataset(name, tuple("0123456789"), noise, noise, noise)

@@ -127,6 +127,7 @@ def test_what_is_no_temperature_is_refused(model, data, temperature):
         (lambda kernel: np.nan * kernel, "exit_2 gives logits that are no finite numbers"),
         (lambda kernel: -kernel, "exit_2 has no calibrated scale: on 40 held-out samples"),
         (np.zeros_like, "exit_2 has no calibrated scale"),
+        (lambda kernel: 1e-4 * kernel, "exit_2 has logits that a factor of 1e\\+03 would calibrate; allowed"),
     ],
 )
 def test_an_exit_without_a_calibrated_scale_is_named_and_nothing_is_changed(model, data, spoil, said):
@@ -166,7 +167,7 @@ def test_exits_that_share_their_last_layer_are_refused(data):
     def head(features):
         return shared(keras.layers.GlobalAveragePooling2D()(features))
 
-    with pytest.raises(InputError, match="last layers of their own. Received: one of several"):
+    with pytest.raises(InputError, match="of exits 1 to 3: (dense.*), \\1, dense.*. Give each"):
         scale_temperatures(with_heads(head, ["first", "second"]), data)
 
 
