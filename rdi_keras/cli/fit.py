@@ -163,8 +163,9 @@ def _check_same(config: Config, begun: Config, run: "RunFolder") -> None:
             if value != (before := getattr(begun.calibration, name)):
                 flag = f"--calibration.{name} {'null' if value is None else value}"
                 raise InputError(
-                    f"{str(run.path)!r} is finished, with calibration.{name} {before!r}. Received: {value!r}. Set "
-                    f"thresholds anew without training: training/calibrate.py {run.path} {flag}"
+                    f"{str(run.path)!r} is finished, with calibration.{name} {before!r}. "
+                    f"Received: {value!r}. Set thresholds anew without training: "
+                    f"training/calibrate.py {run.path} {flag}"
                 )
     for name, value in decisive_settings(config).items():
         if value != there[name]:
