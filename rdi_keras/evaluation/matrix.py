@@ -38,8 +38,8 @@ def matrix_table(reports: Mapping[str, dict]) -> str:
         [
             f"# Defences against attacks: {first['dataset']}, ε = {first['epsilon_text']}",
             "",
-            f"First {first['n']} images of the {first['split']} part, attack list `{first['suite']}`. Of an "
-            "attack that only meets what those before it left standing, the figures are cumulative.",
+            f"{first['n']} images ({first['split']}), attack list `{first['suite']}`. Of an attack that "
+            "only meets what those before it left standing, the figures are cumulative.",
             "",
             "Accuracy, %:",
             "",
