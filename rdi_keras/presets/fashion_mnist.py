@@ -15,8 +15,10 @@ def fashion_mnist() -> Config:
     """ResNet-20 with three exits on Fashion-MNIST, L∞ ε = 0.1.
 
     Command: python training/fit.py --preset fashion_mnist
-    Time:
-    Result:
+    Time: about 135 minutes on 2 CPU cores with AVX512-BF16 that did other work too, twin and evaluation
+        included.
+    Result: TA 89.3 %, worst case 74.9 % (one-exit twin: 75.6 %), clean saving 56.1 %
+        (first 1,000 test images, saved_models/fashion_mnist/1/report.md).
     """
     return Config(
         name="fashion_mnist",
