@@ -2,7 +2,7 @@
 # Both set up .venv by themselves. PYTHON chooses the interpreter (CPython 3.11 to 3.13).
 PYTHON ?= python3
 # How many processes run tests.
-WORKERS ?= 2
+WORKERS ?= 3
 BIN := .venv/bin
 SPREAD := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 

@@ -3,6 +3,7 @@ import pytest
 from hypothesis import settings
 from keras import layers
 
+from rdi_keras.evaluation import SUITES
 from rdi_keras.models import Backbone, MultiExitModel, Stage
 
 # A first example may compile; the same examples every time keep a failure repeatable.
@@ -28,6 +29,15 @@ LONGEST = (
 def pytest_collection_modifyitems(items):
     rank = {name: number for number, name in enumerate(LONGEST)}
     items.sort(key=lambda item: rank.get(item.path.stem, len(LONGEST)))
+
+
+@pytest.fixture(scope="module")
+def shorter_suite():
+    """`quick` with two attacks in place of four."""
+    quick = SUITES["quick"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(SUITES, "quick", lambda epsilon: list(quick(epsilon))[::3])
+        yield
 
 
 def _convolution(features):

@@ -34,7 +34,7 @@ TINY = [
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
+def run(shorter_suite, tmp_path_factory):
     """A short-trained run of three exits."""
     folder = tmp_path_factory.mktemp("deploy")
     places = ["--runs_dir", str(folder / "runs"), "--saved_models_dir", str(folder / "saved")]

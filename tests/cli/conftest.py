@@ -3,17 +3,12 @@ import pytest
 from PIL import Image
 
 from rdi_keras.cli import fit
-from rdi_keras.evaluation import SUITES
 from tests.cli.halves import FAST, where
 
 
 @pytest.fixture(scope="module", autouse=True)
-def shorter_suite():
-    """Two attacks in place of four: commands are tested here, not attacks."""
-    quick = SUITES["quick"]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(SUITES, "quick", lambda epsilon: list(quick(epsilon))[::3])
-        yield
+def _shorter(shorter_suite):
+    """Commands are tested here, not attacks."""
 
 
 @pytest.fixture(scope="module")
