@@ -80,8 +80,8 @@ def calibrate_run(run: RunFolder, named: dict[str, Any], data_dir: str | Path | 
         dataset, model = load_data(config), run.model_to_calibrate()
         facts, budgets = calibrate_finally(model, config, dataset.calibration, console.print)
         with contextlib.suppress(InputError):  # It may be what is mended here.
-            before = run.read_calibration()
-            facts |= {name: before[name] for name in ("training_seconds",) if name in before}
+            if seconds := run.read_calibration().get("training_seconds"):
+                facts["training_seconds"] = seconds
         run.finish(model, config, dataset, facts, budgets, dump_config(config))
     limits = ", ".join(f"{each:.4g}" for each in model.thresholds.numpy())
     console.print(

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import shlex
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -161,7 +162,7 @@ def _check_same(config: Config, begun: Config, run: "RunFolder") -> None:
     if run.is_finished:
         for name, value in vars(config.calibration).items():
             if value != (before := getattr(begun.calibration, name)):
-                flag = f"--calibration.{name} {'null' if value is None else value}"
+                flag = f"--calibration.{name} {'null' if value is None else shlex.quote(str(value))}"
                 raise InputError(
                     f"{str(run.path)!r} is finished, with calibration.{name} {before!r}. "
                     f"Received: {value!r}. Set thresholds anew without training: "
