@@ -128,7 +128,11 @@ def test_an_archive_in_an_archive_is_not_opened():
     assert found.data == inner
 
 
-@pytest.mark.parametrize("data", [b"", b"no archive", packed({"a": b"x" * 100}).getvalue()[:60]])
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"no archive", packed({"a": b"x" * 100}).getvalue()[:60]],
+    ids=["nothing", "other bytes", "cut short"],  # The last holds the time: as a name it would differ.
+)
 def test_what_is_no_archive_is_refused_in_words(data):
     with pytest.raises(InputError, match="no ZIP archive"):
         list(members(io.BytesIO(data)))
