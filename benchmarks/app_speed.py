@@ -17,8 +17,9 @@ import keras
 import numpy as np
 
 from rdi_keras.data.tfds import DATA_DIR_VARIABLE
+from rdi_keras.metadata import describe
 from rdi_keras.models import MultiExitModel, small_cnn
-from rdi_keras.runs import MODEL_FILE, describe
+from rdi_keras.runs import MODEL_FILE
 
 ROOT = Path(__file__).resolve().parents[1]
 VISITORS = 10

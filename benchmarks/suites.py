@@ -19,7 +19,7 @@ import numpy as np
 from rdi_keras import Predictor, data
 from rdi_keras.evaluation import run_suite, suite, wilson
 from rdi_keras.metadata import Metadata
-from rdi_keras.runs import load_model
+from rdi_keras.model_files import load_model
 
 
 def main() -> None:

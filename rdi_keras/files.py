@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import json
 import os
+import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,22 @@ from rdi_keras.errors import InputError
 
 ASIDE = ".aside."
 SUMS_FILE = "SHA256SUMS"
+
+
+def make_folder(path: Path) -> None:
+    """Makes a folder, unless it is there.
+
+    Raises:
+        InputError: if it cannot be made or written to.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            pass
+    except OSError as error:
+        raise InputError(
+            f"Cannot write to the folder {str(path)!r}: {error.strerror}. Name another one"
+        ) from None
 
 
 @contextlib.contextmanager

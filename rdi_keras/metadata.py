@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import importlib.metadata
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ if TYPE_CHECKING:  # Importing it for real loads TensorFlow.
     import keras
 
     from rdi_keras.inference import BudgetTable
+    from rdi_keras.models import MultiExitModel
 
 FILE_NAME = "metadata.json"
 _NUMBERS = {"type": "array", "items": {"type": "number"}}
@@ -130,6 +132,42 @@ class Metadata:
                 f"Cannot read {str(path)!r}: {error}. Give a run folder (runs/<name>) or a version of "
                 "a SavedModel (saved_models/<name>/<version>)"
             ) from None
+
+
+def describe(
+    model: "MultiExitModel",
+    class_names: Sequence[str],
+    dataset: str,
+    epsilon: str,
+    preset: str,
+    budget_table: "BudgetTable | None" = None,
+) -> Metadata:
+    """The metadata of a calibrated model.
+
+    Args:
+        model: gives input shape, thresholds, costs and digest.
+        class_names: in the order of the logits.
+        dataset: what it was trained on.
+        epsilon: the budget it was trained against, as text.
+        preset: the configuration's name.
+        budget_table: thresholds by mean compute.
+    """
+    from rdi_keras.inference import cost_table
+
+    cost = cost_table(model)
+    return Metadata(
+        class_names=list(class_names),
+        input_shape=list(model.input_shape[1:]),
+        thresholds=model.thresholds.numpy().tolist(),
+        macs_per_exit=cost.cumulative,
+        macs_backbone=cost.backbone,
+        dataset=dataset,
+        epsilon=epsilon,
+        preset=preset,
+        model_digest=weights_digest(model),
+        package_version=package_version(),
+        budget_table=budget_table,
+    )
 
 
 def _checked(fields: Any) -> dict[str, Any]:

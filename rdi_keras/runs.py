@@ -4,20 +4,19 @@ import contextlib
 import datetime
 import fcntl
 import fnmatch
-import importlib
 import json
 import os
 import shutil
-import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rdi_keras.errors import InputError
-from rdi_keras.files import ASIDE, read_json, write_text, written_aside
+from rdi_keras.files import ASIDE, make_folder, read_json, write_text
 from rdi_keras.metadata import FILE_NAME as METADATA_FILE
-from rdi_keras.metadata import Metadata, package_version, weights_digest
+from rdi_keras.metadata import Metadata, describe, weights_digest
+from rdi_keras.model_files import load_model, save_model
 from rdi_keras.presets import Config
 
 if TYPE_CHECKING:  # Importing it for real loads TensorFlow.
@@ -40,89 +39,6 @@ WRITTEN = (
     *(CALIBRATION_FILE, HISTORY_FILE, TWIN_HISTORY_FILE, "deployment.json", "report.json"),
     *("report.md", "matrix.md", "*.png", "curves.html", "logs", "checkpoints", "evaluation", f"{ASIDE}*"),
 )
-
-
-def make_folder(path: Path) -> None:
-    """Makes a folder, unless it is there.
-
-    Raises:
-        InputError: if it cannot be made or written to.
-    """
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path):
-            pass
-    except OSError as error:
-        raise InputError(
-            f"Cannot write to the folder {str(path)!r}: {error.strerror}. Name another one"
-        ) from None
-
-
-def save_model(model: "MultiExitModel", path: Path) -> None:
-    """Writes a `.keras` file, at once or not at all."""
-    with written_aside(path) as aside:
-        model.save(aside)
-
-
-def load_model(path: Path) -> "MultiExitModel":
-    """The multi-exit model of a `.keras` file, not compiled.
-
-    Raises:
-        InputError: if the file is missing, damaged, or holds another kind of model.
-    """
-    import keras
-
-    from rdi_keras.models import MultiExitModel
-
-    importlib.import_module("rdi_keras.defenses")  # Registers the class that the file names.
-    try:
-        model = keras.models.load_model(path, compile=False)
-    except Exception as error:  # What Keras raises for a damaged file is not documented.
-        # Keras goes on to advise how to run the code all the same, and prints configurations whole.
-        reason = " ".join(str(error).partition(" If you trust ")[0].split())[:300]
-        raise InputError(
-            f"Cannot load {str(path)!r}: {reason}. A model's file may hold no code and name no classes but "
-            "Keras's and rdi_keras's. Train the run again, or get the file from where it came"
-        ) from None
-    if not isinstance(model, MultiExitModel):
-        raise InputError(f"{str(path)!r} holds a {type(model).__name__}, not a multi-exit model")
-    return model
-
-
-def describe(
-    model: "MultiExitModel",
-    class_names: Sequence[str],
-    dataset: str,
-    epsilon: str,
-    preset: str,
-    budget_table: "BudgetTable | None" = None,
-) -> Metadata:
-    """The metadata of a calibrated model.
-
-    Args:
-        model: gives input shape, thresholds, costs and digest.
-        class_names: in the order of the logits.
-        dataset: what it was trained on.
-        epsilon: the budget it was trained against, as text.
-        preset: the configuration's name.
-        budget_table: thresholds by mean compute.
-    """
-    from rdi_keras.inference import cost_table
-
-    cost = cost_table(model)
-    return Metadata(
-        class_names=list(class_names),
-        input_shape=list(model.input_shape[1:]),
-        thresholds=model.thresholds.numpy().tolist(),
-        macs_per_exit=cost.cumulative,
-        macs_backbone=cost.backbone,
-        dataset=dataset,
-        epsilon=epsilon,
-        preset=preset,
-        model_digest=weights_digest(model),
-        package_version=package_version(),
-        budget_table=budget_table,
-    )
 
 
 @dataclass(frozen=True)

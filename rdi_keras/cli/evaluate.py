@@ -110,8 +110,9 @@ def evaluate_run(run: RunFolder, config: Config, dataset: "Dataset") -> dict:
     from rdi_keras import evaluation
     from rdi_keras.evaluation import second_opinions
     from rdi_keras.metadata import Metadata
+    from rdi_keras.model_files import load_model
     from rdi_keras.names import parse_epsilon
-    from rdi_keras.runs import TWIN_FILE, load_model
+    from rdi_keras.runs import TWIN_FILE
 
     metadata = dataclasses.replace(Metadata.read(run.path), epsilon=str(config.epsilon))
     wanted, epsilon = config.evaluation, parse_epsilon(config.epsilon)

@@ -57,8 +57,9 @@ def fit(config: Config, resume: bool = False, export: bool = True) -> Path:
 
     from rdi_keras.cli.machine import prepare_devices, xla_line
     from rdi_keras.evaluation import suite
+    from rdi_keras.files import make_folder
     from rdi_keras.names import parse_epsilon
-    from rdi_keras.runs import RunFolder, make_folder
+    from rdi_keras.runs import RunFolder
     from rdi_keras.training import StopRequest, build_model, calibrate, join_cluster, load_data
 
     if resume and config.overwrite:
@@ -186,7 +187,8 @@ def _train(
 ) -> None:
     """The model and, if wanted, its twin; leaves a finished run, if this process is the chief."""
     from rdi_keras.cli.progress import history_writer, step_progress
-    from rdi_keras.runs import HISTORY_FILE, TWIN_FILE, TWIN_HISTORY_FILE, save_model
+    from rdi_keras.model_files import save_model
+    from rdi_keras.runs import HISTORY_FILE, TWIN_FILE, TWIN_HISTORY_FILE
     from rdi_keras.training import (
         VALIDATION_SAMPLES,
         Checkpoints,

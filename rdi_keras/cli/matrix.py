@@ -45,7 +45,7 @@ def make_matrix(config: Config, defences: Sequence[str], out: str = "") -> Path:
     """
     from rdi_keras.cli.fit import fit
     from rdi_keras.evaluation import JSON_FILE, matrix_table
-    from rdi_keras.runs import make_folder
+    from rdi_keras.files import make_folder
 
     if config.evaluation.part != "test":
         raise InputError(

@@ -12,9 +12,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from rdi_keras.errors import InputError
-from rdi_keras.files import ASIDE, read_json, write_text, written_aside
+from rdi_keras.files import ASIDE, make_folder, read_json, write_text, written_aside
 from rdi_keras.names import exit_names
-from rdi_keras.runs import make_folder
 from rdi_keras.scoring.samples import unseen
 
 SETTINGS_FILE, SUMMARY_FILE, ERRORS_FILE = "settings.json", "summary.json", "errors.parquet"

@@ -2,8 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from rdi_keras.metadata import Metadata
-from rdi_keras.runs import describe
+from rdi_keras.metadata import Metadata, describe
 from rdi_keras.serving.client import Client, ServedPrediction
 from rdi_keras.serving.export import export_saved_model
 from rdi_keras.serving.litert import LiteRTRunner, export_litert

@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from rdi_keras.errors import InputError
-from rdi_keras.files import write_sums
+from rdi_keras.files import make_folder, write_sums
 from rdi_keras.inference import adaptive, fold_batch_norm
 from rdi_keras.metadata import Metadata
 from rdi_keras.models import MultiExitModel
@@ -29,7 +29,7 @@ from rdi_keras.names import (
     WITH_BUDGET,
     exit_names,
 )
-from rdi_keras.runs import SAVED_MODEL_FILE, make_folder
+from rdi_keras.runs import SAVED_MODEL_FILE
 from rdi_keras.serving.predictor import ONNX_FILE
 from rdi_keras.serving.warmup import write_warmup_requests
 

@@ -13,12 +13,11 @@ from numpy.typing import ArrayLike
 
 from rdi_keras.checks import check_batch_size, check_images, check_thresholds
 from rdi_keras.errors import InputError
-from rdi_keras.files import read_json
+from rdi_keras.files import make_folder, read_json
 from rdi_keras.inference import fold_batch_norm
 from rdi_keras.metadata import Metadata
 from rdi_keras.models import MultiExitModel
 from rdi_keras.names import exit_name
-from rdi_keras.runs import make_folder
 from rdi_keras.serving import litert_stages
 from rdi_keras.serving.litert_stages import LiteRTStages, stage_file
 from rdi_keras.serving.predictor import Prediction

@@ -25,10 +25,11 @@ from rdi_keras.defenses import (
     Trades,
 )
 from rdi_keras.errors import InputError
+from rdi_keras.model_files import load_model
 from rdi_keras.models import MultiExitModel
 from rdi_keras.names import parse_epsilon
 from rdi_keras.presets import AttackConfig, Config, TrainingConfig
-from rdi_keras.runs import MODEL_FILE, TWIN_FILE, load_model
+from rdi_keras.runs import MODEL_FILE, TWIN_FILE
 from rdi_keras.training.optimizers import make_optimizer
 
 # What a configuration's numbers may be; None, where it is allowed, means "not given".

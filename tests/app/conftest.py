@@ -19,8 +19,9 @@ def model_folders(tmp_path_factory) -> tuple[Path, Path]:
     """`(runs, saved_models)` with one untrained model as a run and as a SavedModel."""
     import keras
 
+    from rdi_keras.metadata import describe
     from rdi_keras.models import MultiExitModel, small_cnn
-    from rdi_keras.runs import MODEL_FILE, describe
+    from rdi_keras.runs import MODEL_FILE
     from rdi_keras.serving import export_saved_model
 
     root = tmp_path_factory.mktemp("models")

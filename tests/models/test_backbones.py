@@ -3,10 +3,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from rdi_keras import models, runs
+from rdi_keras import models
 from rdi_keras.attacks import PGD, Attack, objective
 from rdi_keras.defenses import Mix, RobustModel
 from rdi_keras.errors import InputError
+from rdi_keras.metadata import describe
 from rdi_keras.serving import export_saved_model
 
 # With the places of side exits that get all kinds of `paper` heads a backbone has.
@@ -100,7 +101,7 @@ def test_two_steps_of_training_and_an_export(name, heads, exits_after, tmp_path)
     changed = [not np.array_equal(old, new) for old, new in zip(before, model.trainable_weights, strict=True)]
     assert np.mean(changed) > 0.9  # A ReLU may be dead for all of six images.
 
-    metadata = runs.describe(model, ["a", "b", "c"], "noise", "0.05", "none")
+    metadata = describe(model, ["a", "b", "c"], "noise", "0.05", "none")
     version = export_saved_model(model, metadata, tmp_path / name)
     served = tf.saved_model.load(str(version)).signatures["all_exits"](images=tf.constant(images))
     for number, expected in enumerate(model.logits(images), start=1):

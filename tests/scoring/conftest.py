@@ -6,8 +6,8 @@ from PIL import Image
 from rdi_keras.data import load_digits
 from rdi_keras.defenses import RobustModel
 from rdi_keras.inference import entropy, thresholds_for_shares
+from rdi_keras.metadata import describe
 from rdi_keras.models import small_cnn
-from rdi_keras.runs import describe
 
 
 @pytest.fixture(scope="session")

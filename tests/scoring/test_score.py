@@ -17,7 +17,7 @@ from rdi_keras import scoring
 from rdi_keras.cli import score as command
 from rdi_keras.errors import InputError
 from rdi_keras.metadata import Metadata
-from rdi_keras.runs import load_model
+from rdi_keras.model_files import load_model
 from rdi_keras.scoring import runner
 from rdi_keras.scoring.results import ERRORS_FILE, SUMMARY_FILE
 from rdi_keras.scoring.worker import ShardScorer

@@ -12,9 +12,10 @@ import pytest
 
 from rdi_keras.cli.options import dump_config
 from rdi_keras.defenses import RobustModel
+from rdi_keras.metadata import describe
 from rdi_keras.models import small_cnn
 from rdi_keras.presets import preset
-from rdi_keras.runs import CALIBRATION_FILE, CONFIG_FILE, MODEL_FILE, TWIN_FILE, describe
+from rdi_keras.runs import CALIBRATION_FILE, CONFIG_FILE, MODEL_FILE, TWIN_FILE
 from rdi_keras.serving import export_saved_model
 
 CANARY = "RDI_CANARY"  # The environment variable that tells hostile code where to write.

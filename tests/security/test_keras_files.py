@@ -16,8 +16,9 @@ import pytest
 
 from rdi_keras.cli import evaluate
 from rdi_keras.errors import InputError
+from rdi_keras.model_files import load_model
 from rdi_keras.presets import preset
-from rdi_keras.runs import MODEL_FILE, TWIN_FILE, RunFolder, load_model
+from rdi_keras.runs import MODEL_FILE, TWIN_FILE, RunFolder
 from rdi_keras.serving import Predictor
 from rdi_keras.training import build_model, load_data
 from tests.security.conftest import MODULE, Trap

@@ -4,8 +4,8 @@ import pytest
 
 from rdi_keras.defenses import RobustModel
 from rdi_keras.inference import budget_table, cost_table, entropy, thresholds_for_shares
+from rdi_keras.metadata import describe
 from rdi_keras.models import small_cnn
-from rdi_keras.runs import describe
 from rdi_keras.serving import export_saved_model
 
 

@@ -14,7 +14,7 @@ from PIL import Image
 import rdi_keras as rdi
 from rdi_keras.errors import InputError, ServerError
 from rdi_keras.inference import BudgetTable
-from rdi_keras.runs import describe
+from rdi_keras.metadata import describe
 from rdi_keras.serving import client_inputs, export_saved_model
 from rdi_keras.serving.client import Client, VersionState
 from rdi_keras.serving.loopback import LoopbackServer

@@ -13,9 +13,8 @@ from rdi_keras import data
 from rdi_keras.defenses import RobustModel
 from rdi_keras.errors import InputError
 from rdi_keras.inference import adaptive, entropy, thresholds_for_shares
-from rdi_keras.metadata import Metadata
+from rdi_keras.metadata import Metadata, describe
 from rdi_keras.models import backbone
-from rdi_keras.runs import describe
 from rdi_keras.serving import LiteRTRunner, export_litert, litert
 from rdi_keras.serving.litert_stages import LiteRTStages
 

@@ -13,8 +13,8 @@ from keras import layers
 
 from rdi_keras.errors import InputError
 from rdi_keras.inference import adaptive, entropy, fold_batch_norm
+from rdi_keras.metadata import describe
 from rdi_keras.models import Backbone, MultiExitModel, Stage, backbone
-from rdi_keras.runs import describe
 from rdi_keras.serving import Predictor, export_saved_model
 from rdi_keras.serving.engines import OnnxEngine
 from rdi_keras.serving.onnx_graph import adaptive_onnx
