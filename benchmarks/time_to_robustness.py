@@ -43,9 +43,11 @@ def paper() -> Config:
 
 
 def ours() -> Config:
-    """The preset mnist with a shorter attack and schedule, for a network that need only get this far."""
+    """The preset mnist with two attack steps on four fifths of every batch, and a shorter schedule."""
     config = preset("mnist")
-    config.training.attack.num_steps, config.training.epochs = 3, 3
+    training = config.training
+    training.loss, training.adversarial_weight, training.attack.num_steps = "split_mix", 0.8, 2
+    training.epochs, training.learning_rate = 6, 2e-3
     return config
 
 

@@ -6,9 +6,10 @@ import fcntl
 import fnmatch
 import json
 import os
+import shlex
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -49,17 +50,14 @@ class RunFolder:
 
     @classmethod
     def open(cls, path: str | Path) -> "RunFolder":
-        """An existing, finished run.
+        """An existing, finished run. Its calibration may be missing: it can be made anew.
 
         Raises:
             InputError: if the folder is none, or holds links.
         """
         run = cls(Path(path))
-        missing = [
-            name
-            for name in (MODEL_FILE, METADATA_FILE, CONFIG_FILE, CALIBRATION_FILE)
-            if not (run.path / name).is_file()
-        ]
+        needed = (MODEL_FILE, METADATA_FILE, CONFIG_FILE)
+        missing = [name for name in needed if not (run.path / name).is_file()]
         if missing:
             raise InputError(
                 f"{str(path)!r} is not a finished run folder: it lacks {', '.join(missing)}. Make one "
@@ -164,6 +162,7 @@ class RunFolder:
         calibration: dict,
         budget_table: "BudgetTable | None" = None,
         config_text: str | None = None,
+        replaced_digest: str | None = None,
     ) -> None:
         """Writes a trained model, and the metadata that make this folder a finished run.
 
@@ -174,12 +173,15 @@ class RunFolder:
             calibration: what `rdi_keras.training.calibrate` returned.
             budget_table: what `rdi_keras.training.calibrate_budgets` returned.
             config_text: of `config.yaml`, where it is to be another.
+            replaced_digest: of the weights that lie here, where there are some.
         """
         described = describe(
             model, dataset.class_names, dataset.name, str(config.epsilon), config.preset, budget_table
         )
-        # First, as it names the model to come: where this is cut short, that shows.
+        # First, as it names the model to come, and the one until then: where this is cut short, that shows.
         facts = calibration | {"model_digest": described.model_digest}
+        if replaced_digest is not None:
+            facts["replaced_digest"] = replaced_digest
         write_text(self.path / CALIBRATION_FILE, json.dumps(facts, indent=2) + "\n")
         if config_text is not None:
             write_text(self.path / CONFIG_FILE, config_text)
@@ -196,12 +198,15 @@ class RunFolder:
         # Runs of earlier versions do not name it, and a model can be read without the rest of its run.
         facts = self.read_calibration() if (self.path / CALIBRATION_FILE).exists() else {}
         if (digest := weights_digest(model)) != expected:
-            raise self._another_model(digest, expected)
+            raise InputError(
+                f"{self._another_model(digest, expected)}. If a calibration was cut short, repeat it: "
+                f"{self.calibrate_command} with the same flags; else train the run again"
+            )
         if (calibrated := str(facts.get("model_digest", expected))) != expected:
             raise InputError(
                 f"{CALIBRATION_FILE} in {str(self.path)!r} is about weights {calibrated[:12]}, "
-                f"{METADATA_FILE} about {expected[:12]}: a calibration was cut short. Repeat it: "
-                f"training/calibrate.py {self.path}"
+                f"{METADATA_FILE} about {expected[:12]}: a calibration was cut short. Repeat it with the "
+                f"same flags: {self.calibrate_command}"
             )
         return model
 
@@ -211,24 +216,25 @@ class RunFolder:
         Raises:
             InputError: if it cannot be read, or is another run's.
         """
-        model, metadata = load_model(self.path / MODEL_FILE), Metadata.read(self.path)
-        calibrated = None
+        model, expected = load_model(self.path / MODEL_FILE), Metadata.read(self.path).model_digest
+        facts: dict = {}
         with contextlib.suppress(InputError):  # A new calibration writes it anew.
-            calibrated = self.read_calibration().get("model_digest")
+            facts = self.read_calibration()
         digest = weights_digest(model)
-        if digest not in (metadata.model_digest, calibrated):
-            raise self._another_model(digest, metadata.model_digest)
-        if digest != metadata.model_digest:  # Known by its metadata it outlives the next cut, too.
-            limits = model.thresholds.numpy().tolist()
-            replace(metadata, model_digest=digest, thresholds=limits, budget_table=None).write(self.path)
+        if digest not in (expected, facts.get("model_digest"), facts.get("replaced_digest")):
+            raise InputError(f"{self._another_model(digest, expected)}. Train the run again")
         return model
 
-    def _another_model(self, digest: str, expected: str) -> InputError:
-        return InputError(
+    def _another_model(self, digest: str, expected: str) -> str:
+        return (
             f"{MODEL_FILE} in {str(self.path)!r} is another model: its weights are {digest[:12]}, "
-            f"{METADATA_FILE} names {expected[:12]}. If a calibration was cut short, repeat it: "
-            f"training/calibrate.py {self.path}; else train the run again"
+            f"{METADATA_FILE} names {expected[:12]}"
         )
+
+    @property
+    def calibrate_command(self) -> str:
+        """The command that sets this run's thresholds anew, to be pasted into a shell."""
+        return f"training/calibrate.py {shlex.quote(str(self.path))}"
 
     def read_calibration(self) -> dict:
         """What `finish` was told of the calibration.
@@ -241,10 +247,12 @@ class RunFolder:
             found = read_json(path)
             if not isinstance(found, dict):
                 raise ValueError("it holds no fields")
+            if not isinstance(found.get("temperature", 1), int | float):
+                raise ValueError(f"temperature is {found['temperature']!r}, which is no number")
             return found
         except (OSError, ValueError) as error:
             raise InputError(
-                f"Cannot read {str(path)!r}: {error}. Write it anew: training/calibrate.py {self.path}"
+                f"Cannot read {str(path)!r}: {error}. Write it anew: {self.calibrate_command}"
             ) from None
 
     def count_test_evaluation(self, model_digest: str, suite: str) -> None:

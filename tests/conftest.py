@@ -36,7 +36,8 @@ def shorter_suite():
     """`quick` with two attacks in place of four."""
     quick = SUITES["quick"]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(SUITES, "quick", lambda epsilon: list(quick(epsilon))[::3])
+        kept = ("exit_aware", "targeted_exit(2)")
+        patch.setitem(SUITES, "quick", lambda epsilon: [each for each in quick(epsilon) if each.name in kept])
         yield
 
 

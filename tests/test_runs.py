@@ -50,9 +50,7 @@ def test_a_finished_run_says_all_of_its_model(finished, tiny_model):
     assert weights_digest(reloaded) == metadata.model_digest
 
 
-@pytest.mark.parametrize(
-    "name", [runs.MODEL_FILE, runs.METADATA_FILE, runs.CONFIG_FILE, runs.CALIBRATION_FILE]
-)
+@pytest.mark.parametrize("name", [runs.MODEL_FILE, runs.METADATA_FILE, runs.CONFIG_FILE])
 def test_open_names_what_an_unfinished_run_lacks(finished, name):
     (finished.path / name).unlink()
     with pytest.raises(InputError, match=f"no.* finished run folder: it lacks {name}\\."):

@@ -63,6 +63,7 @@ def calibrate_run(run: RunFolder, named: dict[str, Any], data_dir: str | Path | 
     from rich.console import Console
 
     from rdi_keras.cli.machine import prepare_devices
+    from rdi_keras.metadata import weights_digest
     from rdi_keras.runs import CONFIG_FILE
     from rdi_keras.training import calibrate_finally, load_data
 
@@ -78,11 +79,12 @@ def calibrate_run(run: RunFolder, named: dict[str, Any], data_dir: str | Path | 
         config.calibration = dataclasses.replace(config.calibration, **_with_excluded(named))
         config.data.data_dir = str(data_dir) if data_dir else config.data.data_dir
         dataset, model = load_data(config), run.model_to_calibrate()
+        replaced = weights_digest(model)
         facts, budgets = calibrate_finally(model, config, dataset.calibration, console.print)
         with contextlib.suppress(InputError):  # It may be what is mended here.
             if seconds := run.read_calibration().get("training_seconds"):
                 facts["training_seconds"] = seconds
-        run.finish(model, config, dataset, facts, budgets, dump_config(config))
+        run.finish(model, config, dataset, facts, budgets, dump_config(config), replaced)
     limits = ", ".join(f"{each:.4g}" for each in model.thresholds.numpy())
     console.print(
         f"thresholds {limits} nats: on held-out data accuracy {facts['accuracy']:.3f}, "

@@ -76,6 +76,7 @@ def deploy(arguments: argparse.Namespace) -> RunFolder:
     evaluation.suite(arguments.suite, epsilon)
     dataset = load_data(config)
     held_out, model = dataset.calibration, source.load_model()
+    temperature = source.read_calibration().get("temperature")
     latency = measure_latency(model, held_out.images, arguments.engine, arguments.num_threads, SIZES)
     chosen = choose_deployment(
         model,
@@ -98,7 +99,7 @@ def deploy(arguments: argparse.Namespace) -> RunFolder:
     note = f"# Exits {exits} of {source.path.name!r}; what is said of the network is said of that run.\n"
     calibration = with_temperature(
         calibration_facts(chosen.model, held_out, f"deployed for {arguments.engine}"),
-        source.read_calibration().get("temperature"),
+        temperature,
     )
     facts = {
         "source": {"run": source.path.name, "exits": exits},

@@ -4,9 +4,9 @@ import contextlib
 import json
 import shlex
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rdi_keras.cli.options import command, dump_config, parse_config, read_config
 from rdi_keras.errors import InputError
@@ -161,19 +161,33 @@ def _check_same(config: Config, begun: Config, run: "RunFolder") -> None:
 
     there = decisive_settings(begun)
     if run.is_finished:
-        for name, value in vars(config.calibration).items():
-            if value != (before := getattr(begun.calibration, name)):
-                flag = f"--calibration.{name} {'null' if value is None else shlex.quote(str(value))}"
-                raise InputError(
-                    f"{str(run.path)!r} is finished, with calibration.{name} {before!r}. "
-                    f"Received: {value!r}. Set thresholds anew without training: "
-                    f"training/calibrate.py {run.path} {flag}"
-                )
+        before = vars(begun.calibration)
+        others = {name: value for name, value in vars(config.calibration).items() if value != before[name]}
+        if others.get("temperature", 1) is None:
+            raise InputError(
+                f"{str(run.path)!r} is finished, and its exits were scaled, which stays: "
+                f"calibration.temperature is {before['temperature']!r}. Received: None. Name that one, or "
+                "train another run: --name"
+            )
+        if others:
+            flags = " ".join(
+                f"--calibration.{name} {'null' if value is None else shlex.quote(str(value))}"
+                for name, value in others.items()
+            )
+            raise InputError(
+                f"{str(run.path)!r} is finished, with {_listed(before, others)}. Received: "
+                f"{_listed(others, others)}. Set thresholds anew without training: "
+                f"{run.calibrate_command} {flags}"
+            )
     for name, value in decisive_settings(config).items():
         if value != there[name]:
             raise InputError(
                 f"A resumed run goes on with its own settings: {name} is {there[name]!r}. Received: {value!r}"
             )
+
+
+def _listed(values: dict[str, Any], names: Iterable[str]) -> str:
+    return ", ".join(f"calibration.{name} {values[name]!r}" for name in names)
 
 
 def _train(

@@ -90,8 +90,9 @@ def _calibrated_scale(logits: np.ndarray, labels: np.ndarray, exit_name: str) ->
             "Train the model longer, or leave calibration.temperature out"
         )
     if np.abs(found.x - np.log(SCALES)).min() < 0.01:
+        needed = f"{SCALES[1]:g} or more" if scale > 1 else f"{SCALES[0]:g} or less"
         raise InputError(
-            f"{exit_name} has logits that a factor of {scale:.3g} would calibrate; allowed: {SCALES[0]:g} to "
-            f"{SCALES[1]:g}. Leave calibration.temperature out"
+            f"{exit_name} has logits that only a factor of {needed} would calibrate; allowed: between "
+            f"{SCALES[0]:g} and {SCALES[1]:g}. Leave calibration.temperature out"
         )
     return scale

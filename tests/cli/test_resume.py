@@ -12,7 +12,7 @@ import pytest
 
 import rdi_keras as rdi
 from rdi_keras import training
-from rdi_keras.cli import fit
+from rdi_keras.cli import calibrate, fit
 from rdi_keras.runs import RunFolder
 
 FAST = [
@@ -82,10 +82,19 @@ def test_resume_of_a_finished_run_does_nothing(whole, capsys):
 
 
 def test_a_finished_run_is_not_taken_for_one_with_other_thresholds(whole, capsys):
-    assert fit.main([*arguments(whole), "--resume", "--calibration.temperature=0.5"]) == 2
-    error = capsys.readouterr().err.replace("\n", " ")
-    assert "is finished, with calibration.temperature None. Received: 0.5. Set thresholds anew" in error
-    assert f"training/calibrate.py {whole / 'runs' / 'cut'}" in error
+    others = ["--calibration.temperature=0.5", "--calibration.shares=[0.5,0.25,0.25]"]
+    assert fit.main([*arguments(whole), "--resume", *others]) == 2
+    error = capsys.readouterr().err
+    assert "is finished, with calibration.shares None, calibration.temperature None. Received: " in error
+    flags = "--calibration.shares '[0.5, 0.25, 0.25]' --calibration.temperature 0.5"
+    assert error.strip().endswith(f"training/calibrate.py {whole / 'runs' / 'cut'} {flags}")
+
+
+def test_a_temperature_of_a_finished_run_is_not_taken_away(whole, tmp_path, capsys):
+    shutil.copytree(whole / "runs", tmp_path / "runs")
+    assert calibrate.main([str(tmp_path / "runs" / "cut"), "--calibration.temperature=2"]) == 0
+    assert fit.main([*arguments(tmp_path), "--resume"]) == 2
+    assert "calibration.temperature is 2.0. Received: None. Name that one" in capsys.readouterr().err
 
 
 def test_a_run_that_another_process_has_finished_meanwhile_is_not_trained_again(
