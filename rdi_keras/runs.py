@@ -195,20 +195,26 @@ class RunFolder:
             InputError: if it cannot be read, or is not the one that metadata and calibration are about.
         """
         model, expected = load_model(self.path / MODEL_FILE), Metadata.read(self.path).model_digest
-        # Runs of earlier versions do not name it, and a model can be read without the rest of its run.
-        facts = self.read_calibration() if (self.path / CALIBRATION_FILE).exists() else {}
         if (digest := weights_digest(model)) != expected:
             raise InputError(
-                f"{self._another_model(digest, expected)}. If a calibration was cut short, repeat it: "
-                f"{self.calibrate_command} with the same flags; else train the run again"
+                f"{self._another_model(digest, expected)}. If a calibration was cut short, repeat it with "
+                f"the same flags: {self.calibrate_command}; else train the run again"
             )
-        if (calibrated := str(facts.get("model_digest", expected))) != expected:
+        self.check_calibrated()
+        return model
+
+    def check_calibrated(self) -> None:
+        """Raises `InputError` if metadata and calibration are about different weights."""
+        if not (self.path / CALIBRATION_FILE).exists():
+            return  # A model can be read without the rest of its run.
+        expected = Metadata.read(self.path).model_digest
+        # Runs of earlier versions do not name it.
+        if (calibrated := str(self.read_calibration().get("model_digest", expected))) != expected:
             raise InputError(
                 f"{CALIBRATION_FILE} in {str(self.path)!r} is about weights {calibrated[:12]}, "
                 f"{METADATA_FILE} about {expected[:12]}: a calibration was cut short. Repeat it with the "
                 f"same flags: {self.calibrate_command}"
             )
-        return model
 
     def model_to_calibrate(self) -> "MultiExitModel":
         """As `load_model`, but a calibration that was cut short is no hindrance: its model is this run's.
@@ -217,9 +223,10 @@ class RunFolder:
             InputError: if it cannot be read, or is another run's.
         """
         model, expected = load_model(self.path / MODEL_FILE), Metadata.read(self.path).model_digest
-        facts: dict = {}
-        with contextlib.suppress(InputError):  # A new calibration writes it anew.
+        try:
             facts = self.read_calibration()
+        except InputError:  # Then nothing tells, and all of it is written anew.
+            return model
         digest = weights_digest(model)
         if digest not in (expected, facts.get("model_digest"), facts.get("replaced_digest")):
             raise InputError(f"{self._another_model(digest, expected)}. Train the run again")
@@ -234,7 +241,7 @@ class RunFolder:
     @property
     def calibrate_command(self) -> str:
         """The command that sets this run's thresholds anew, to be pasted into a shell."""
-        return f"training/calibrate.py {shlex.quote(str(self.path))}"
+        return f"python training/calibrate.py {shlex.quote(str(self.path))}"
 
     def read_calibration(self) -> dict:
         """What `finish` was told of the calibration.
@@ -247,7 +254,7 @@ class RunFolder:
             found = read_json(path)
             if not isinstance(found, dict):
                 raise ValueError("it holds no fields")
-            if not isinstance(found.get("temperature", 1), int | float):
+            if type(found.get("temperature", 1)) not in (int, float):
                 raise ValueError(f"temperature is {found['temperature']!r}, which is no number")
             return found
         except (OSError, ValueError) as error:

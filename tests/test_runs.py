@@ -57,6 +57,21 @@ def test_open_names_what_an_unfinished_run_lacks(finished, name):
         RunFolder.open(finished.path)
 
 
+@pytest.mark.parametrize("temperature", ['"0.5"', "true", "[]"])
+def test_a_temperature_that_is_no_number_is_refused(finished, temperature):
+    (finished.path / runs.CALIBRATION_FILE).write_text(f'{{"temperature": {temperature}}}')
+    with pytest.raises(InputError, match="temperature is .*, which is no number. Write it anew"):
+        finished.read_calibration()
+
+
+def test_a_calibration_of_other_weights_is_seen_without_the_model(finished):
+    finished.check_calibrated()
+    (finished.path / runs.MODEL_FILE).unlink()
+    (finished.path / runs.CALIBRATION_FILE).write_text('{"model_digest": "0123"}')
+    with pytest.raises(InputError, match="is about weights 0123, .* a calibration was cut short"):
+        finished.check_calibrated()
+
+
 def test_open_refuses_what_is_no_folder(tmp_path):
     (tmp_path / "file").write_text("")
     for path in (tmp_path / "none", tmp_path / "file", tmp_path):

@@ -287,6 +287,7 @@ def _measure_and_export(
     from rdi_keras.cli.evaluate import evaluate_run, is_evaluated
     from rdi_keras.cli.export import export_run, exported_version
 
+    run.check_calibrated()
     # What was measured as wanted is not measured again: that would be another look at the test part.
     if not is_evaluated(run, config, dataset):
         evaluate_run(run, config, dataset)

@@ -186,6 +186,10 @@ def _paper_savings(report: dict) -> list[str]:
     ]
 
 
+def _method(calibration: dict) -> str:
+    return f" ({calibration['method']})" if "method" in calibration else ""
+
+
 def markdown(report: dict, figures: Sequence[str] = ()) -> str:
     """The report as a Markdown page; `figures` are file names beside it."""
     calibration = report["calibration"]
@@ -208,7 +212,7 @@ def markdown(report: dict, figures: Sequence[str] = ()) -> str:
         f"{report['macs_backbone']:,.0f}. Savings are against the latter.",
         *_paper_savings(report),
         f"* Thresholds (nats): {', '.join(f'{each:.4g}' for each in report['thresholds']) or 'none'}, "
-        f"set on {calibration['n']} held-out training samples ({calibration['method']}), where accuracy is "
+        f"set on {calibration['n']} held-out training samples{_method(calibration)}, where accuracy is "
         f"{_percent(calibration['accuracy'])} and the saving {_percent(calibration['saving'])}.",
         f"* The test part has been looked at {report['test_evaluations']} time(s) in this run folder.",
         *(f"* {line}." for line in remarks(report)),

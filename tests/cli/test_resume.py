@@ -87,7 +87,7 @@ def test_a_finished_run_is_not_taken_for_one_with_other_thresholds(whole, capsys
     error = capsys.readouterr().err
     assert "is finished, with calibration.shares None, calibration.temperature None. Received: " in error
     flags = "--calibration.shares '[0.5, 0.25, 0.25]' --calibration.temperature 0.5"
-    assert error.strip().endswith(f"training/calibrate.py {whole / 'runs' / 'cut'} {flags}")
+    assert error.strip().endswith(f"python training/calibrate.py {whole / 'runs' / 'cut'} {flags}")
 
 
 def test_a_temperature_of_a_finished_run_is_not_taken_away(whole, tmp_path, capsys):
