@@ -115,8 +115,9 @@ class TrainingConfig:
         checkpoint_minutes: how often everything is written that `--resume` goes on from.
         checkpoint_steps: the same, counted in steps; default: by minutes alone.
         precision: of the convolutions and products in a training step: float32, or bfloat16, which is quicker
-            on CPUs with AVX512-BF16 or AMX and changes nothing on others and on GPUs. Weights, thresholds,
-            validation and every measurement are float32 all the same.
+            on many CPUs with AVX512-BF16 or AMX, slower on some (docs/training.md), and changes nothing on
+            others and on GPUs. Weights, thresholds, validation and every measurement are float32 all the
+            same.
         deterministic: whether the same run gives the same bits: slower on a GPU.
     """
 
