@@ -1,14 +1,12 @@
 """`training/fit.py`: trains a model and its twin, measures both, and exports the model."""
 
 import contextlib
-import json
-import shlex
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from rdi_keras.cli.options import command, dump_config, parse_config, read_config
+from rdi_keras.cli.options import command, parse_config
 from rdi_keras.errors import InputError
 from rdi_keras.presets import Config
 
@@ -56,6 +54,7 @@ def fit(config: Config, resume: bool = False, export: bool = True) -> Path:
     from rich.console import Console
 
     from rdi_keras.cli.machine import prepare_devices, xla_line
+    from rdi_keras.cli.resuming import open_run
     from rdi_keras.evaluation import suite
     from rdi_keras.files import make_folder
     from rdi_keras.names import parse_epsilon
@@ -98,7 +97,7 @@ def fit(config: Config, resume: bool = False, export: bool = True) -> Path:
     if run.path.exists() and not run.path.is_dir():
         raise InputError(f"{str(run.path)!r} exists and is no run folder. Name another one")
     with run.locked(), StopRequest() as stop:
-        _open(run, config, resume)
+        open_run(run, config, resume)
         cluster.wait_for_all()
         if model is None or run.is_finished:  # Or another process has finished it since.
             console.print("training is finished already")
@@ -118,76 +117,6 @@ def _check_sources(config: Config, run: "RunFolder") -> None:
                 f"model.{name} names the run's own folder, {source!r}, which a new run clears. Name this run "
                 "otherwise: --name"
             )
-
-
-def _open(run: "RunFolder", config: Config, resume: bool) -> None:
-    """Makes the folder of a new run, or notes that one is resumed."""
-    from rdi_keras.cli.machine import environment
-    from rdi_keras.files import read_json, write_text
-    from rdi_keras.runs import CONFIG_FILE, ENVIRONMENT_FILE, RunFolder
-
-    config_path, environment_path = run.path / CONFIG_FILE, run.path / ENVIRONMENT_FILE
-    here = environment(config.seed)
-    if resume and config_path.exists():
-        run.check_no_links()
-        _check_same(config, read_config(config_path), run)
-        try:
-            begun = read_json(environment_path) if environment_path.exists() else here
-            if not isinstance(begun, dict) or not isinstance(begun.get("resumed", []), list):
-                raise ValueError("it holds no fields")
-        except ValueError as error:
-            raise InputError(
-                f"Cannot read {str(environment_path)!r}: {error}. It only tells what the run was started "
-                "with: remove it, and resume again"
-            ) from None
-        if not run.is_finished:
-            write_text(config_path, dump_config(config))
-            here = begun | {"resumed": [*begun.get("resumed", []), here]}
-            write_text(environment_path, json.dumps(here, indent=2) + "\n")
-        return
-    if run.is_finished and not config.overwrite:
-        raise InputError(
-            f"{str(run.path)!r} holds a finished run. Measure and export what is missing: --resume; or name "
-            "another run: --name; or start anew: --overwrite true"
-        )
-    RunFolder.create(run.path, config.overwrite)
-    # The configuration first: without it a folder that holds something is no run to go on with.
-    write_text(config_path, dump_config(config))
-    write_text(environment_path, json.dumps(here, indent=2) + "\n")
-
-
-def _check_same(config: Config, begun: Config, run: "RunFolder") -> None:
-    from rdi_keras.training import decisive_settings
-
-    there = decisive_settings(begun)
-    if run.is_finished:
-        before = vars(begun.calibration)
-        others = {name: value for name, value in vars(config.calibration).items() if value != before[name]}
-        if others.get("temperature", 1) is None:
-            raise InputError(
-                f"{str(run.path)!r} is finished, and its exits were scaled, which stays: "
-                f"calibration.temperature is {before['temperature']!r}. Received: None. Name that one, or "
-                "train another run: --name"
-            )
-        if others:
-            flags = " ".join(
-                f"--calibration.{name} {'null' if value is None else shlex.quote(str(value))}"
-                for name, value in others.items()
-            )
-            raise InputError(
-                f"{str(run.path)!r} is finished, with {_listed(before, others)}. Received: "
-                f"{_listed(others, others)}. Set thresholds anew without training: "
-                f"{run.calibrate_command} {flags}"
-            )
-    for name, value in decisive_settings(config).items():
-        if value != there[name]:
-            raise InputError(
-                f"A resumed run goes on with its own settings: {name} is {there[name]!r}. Received: {value!r}"
-            )
-
-
-def _listed(values: dict[str, Any], names: Iterable[str]) -> str:
-    return ", ".join(f"calibration.{name} {values[name]!r}" for name in names)
 
 
 def _train(

@@ -203,7 +203,7 @@ def test_a_disk_that_is_full_while_it_trains_is_said_and_training_goes_on(tmp_pa
 
     with monkeypatch.context() as patched:
         patched.setattr(files.os, "fsync", full)
-        patched.setattr("rdi_keras.cli.fit._open", lambda run, config, resume: None)
+        patched.setattr("rdi_keras.cli.resuming.open_run", lambda run, config, resume: None)
         patched.setattr("rdi_keras.runs.RunFolder.finish", lambda *arguments: full(0))
         assert fit.main([*arguments(tmp_path), "--twin=false"]) == 2
     said, error = capsys.readouterr()
