@@ -17,29 +17,17 @@ from rdi_keras.runs import RunFolder
 
 # Three exits of which the first costs a tenth, in a table that needs no measuring.
 LATENCY = LatencyTable("onnxruntime", 1, [1], [[0.1], [0.9], [1.1]], [1.0])
-TINY = [
-    "--training.epochs",
-    "2",
-    "--twin",
-    "false",
-    "--evaluation.suite",
-    "quick",
-    "--evaluation.engine",
-    "none",
-    "--evaluation.limit",
-    "20",
-    "--calibration.temperature",
-    "0.5",
-]
+TINY = ["--training.epochs", "2", "--twin", "false", "--calibration.temperature", "0.5"]
 
 
 @pytest.fixture(scope="module")
 def run(shorter_suite, tmp_path_factory):
-    """A short-trained run of three exits."""
+    """A short-trained run of three exits, never measured."""
     folder = tmp_path_factory.mktemp("deploy")
     places = ["--runs_dir", str(folder / "runs"), "--saved_models_dir", str(folder / "saved")]
-    quiet = ["--evaluation.curve_samples", "0", "--evaluation.part", "calibration", "--name", "short"]
-    assert fit.main([*TINY, *quiet, *places]) == 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("rdi_keras.cli.fit._measure_and_export", lambda run, *_: run.path)
+        assert fit.main([*TINY, "--name", "short", *places]) == 0
     return folder / "runs" / "short"
 
 
@@ -72,14 +60,9 @@ def test_it_is_the_cheapest_choice_that_stands(model, held_out):
         np.testing.assert_allclose(logits, whole[number - 1], atol=1e-5)
 
 
-def test_where_nothing_stands_the_last_exit_is_left(model, held_out):
-    # A negative tolerance asks for more than the last exit gives.
-    chosen = choose_deployment(model, held_out, LATENCY, "quick", 0.1, num_attacked=10, tolerance=-1.0)
-    assert chosen.point.exits == (3,)
-    assert chosen.model.num_exits == 1
-
-
-def test_what_the_suite_refuses_is_not_tried_again(model, held_out, monkeypatch):
+@pytest.fixture
+def asked(model, held_out, monkeypatch):
+    """What a suite was asked, of a suite that finds no attack but refuses everything with side exits."""
     clean = evaluation.run_suite(model, [0, 0], held_out.first(10), [])
     asked = []
 
@@ -91,6 +74,18 @@ def test_what_the_suite_refuses_is_not_tried_again(model, held_out, monkeypatch)
 
     monkeypatch.setattr(deployment.evaluation, "run_suite", refuses_side_exits)
     monkeypatch.setattr(deployment.PolicyAttacks, "__call__", lambda *_: [])
+    return asked
+
+
+def test_where_nothing_stands_the_last_exit_is_left(asked, model, held_out):
+    # A negative tolerance asks for more than the last exit gives.
+    chosen = choose_deployment(model, held_out, LATENCY, "quick", 0.1, num_attacked=10, tolerance=-1.0)
+    assert chosen.point.exits == (3,)
+    assert chosen.model.num_exits == 1
+    assert chosen.refused == []
+
+
+def test_what_the_suite_refuses_is_not_tried_again(asked, model, held_out):
     said = []
     chosen = choose_deployment(
         model, held_out, LATENCY, "quick", 0.1, num_attacked=10, tolerance=0.5, say=said.append

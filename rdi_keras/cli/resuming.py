@@ -14,7 +14,16 @@ if TYPE_CHECKING:  # Importing it for real loads TensorFlow.
 
 
 def open_run(run: "RunFolder", config: Config, resume: bool) -> None:
-    """Makes the folder of a new run, or notes that one is resumed."""
+    """Makes the folder of a new run, or notes that one is resumed.
+
+    Args:
+        run: its folder, locked by this process.
+        config: of the run, as it is wanted now.
+        resume: whether to go on with what is there.
+
+    Raises:
+        InputError: if a run is in the way, or one that is resumed had other settings or cannot be read.
+    """
     from rdi_keras.cli.machine import environment
     from rdi_keras.files import read_json, write_text
     from rdi_keras.runs import CONFIG_FILE, ENVIRONMENT_FILE, RunFolder

@@ -26,6 +26,17 @@ def finished(image_folder, tmp_path_factory):
     return folder / "runs" / "halves"
 
 
+def test_fit_can_stop_before_the_test_part(finished, image_folder, tmp_path, capsys):
+    run = shutil.copytree(finished, tmp_path / "runs" / "halves")
+    (run / "twin.keras").unlink()
+    options = [f"--data.name=folder:{image_folder}", "--training.batch_size=16", "--resume", *where(tmp_path)]
+    options += ["--evaluation.part=calibration", "--evaluation.limit=8", "--evaluation.engine=none"]
+    assert fit.main([*options, *FAST]) == 0
+    assert "Not exported" in capsys.readouterr().out
+    assert not (run / "test_evaluations.jsonl").exists()
+    assert list((tmp_path / "saved_models").iterdir()) == []
+
+
 def test_a_finished_run_gets_other_thresholds_without_a_look_at_the_test_part(finished, tmp_path, capsys):
     run = shutil.copytree(finished, tmp_path / "run")
     before = Metadata.read(run)

@@ -148,21 +148,13 @@ def test_divergence_is_one_line_and_status_1(tmp_path, capsys):
 
 def test_calibration_data_are_measured_without_a_look_at_the_test_part(finished, tmp_path, capsys):
     run = shutil.copytree(finished / "runs" / "halves", tmp_path / "run")
+    (run / "twin.keras").unlink()
     before = {each: (run / each).read_bytes() for each in ("report.json", "test_evaluations.jsonl")}
     other = evaluation.FolderShelf(run / "evaluation", {"another": "evaluation"})
     assert evaluate.main([str(run), "--part=calibration", *NO_EXTRAS]) == 0
     assert "calibration[:10]" in capsys.readouterr().out
     assert [each.name for each in (run / "evaluation").iterdir()] == [other.folder.name]
     assert before == {each: (run / each).read_bytes() for each in before}
-
-
-def test_fit_can_stop_before_the_test_part(image_folder, tmp_path, capsys):
-    data = [f"--data.name=folder:{image_folder}", "--evaluation.part=calibration", "--twin=false"]
-    data += ["--evaluation.engine=none"]
-    assert fit.main([*data, *where(tmp_path), *FAST]) == 0
-    assert "Not exported" in capsys.readouterr().out
-    assert not (tmp_path / "runs" / "halves" / "test_evaluations.jsonl").exists()
-    assert list((tmp_path / "saved_models").iterdir()) == []
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rdi_keras import presets
@@ -167,6 +167,7 @@ CONFIGS = st.builds(
 )
 
 
+@settings(max_examples=40)
 @given(CONFIGS)
 def test_what_is_dumped_is_loaded(config):
     text = dump_config(config)

@@ -22,6 +22,12 @@ FAST = [
 ]
 
 
+@pytest.fixture
+def trained_only(monkeypatch):
+    """What is trained is not measured and exported."""
+    monkeypatch.setattr("rdi_keras.cli.fit._measure_and_export", lambda run, *_: run.path)
+
+
 def arguments(folder) -> list[str]:
     return ["--name=cut", f"--runs_dir={folder}/runs", f"--saved_models_dir={folder}/saved_models", *FAST]
 
@@ -49,11 +55,13 @@ def whole(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("steps", [3, 6], ids=["model", "twin"])
+@pytest.mark.parametrize(("part", "steps"), [("model", 3), ("twin", 6)])
 def test_told_to_stop_it_saves_and_with_resume_it_ends_as_if_it_had_not_been(
-    whole, steps, tmp_path, monkeypatch, capsys
+    whole, part, steps, tmp_path, monkeypatch, capsys, request
 ):
-    """2 epochs of 2 steps for the model, then as many for the twin."""
+    """2 epochs of 2 steps for the model, then as many for the twin; measuring them once is enough."""
+    if part == "model":
+        request.getfixturevalue("trained_only")
     stopped_run(tmp_path, monkeypatch, signal.SIGTERM, steps)
     assert "stopped by SIGTERM; the state is saved" in capsys.readouterr().out
     assert fit.main(arguments(tmp_path)) == 2
@@ -69,7 +77,8 @@ def test_told_to_stop_it_saves_and_with_resume_it_ends_as_if_it_had_not_been(
     for name in ("history.csv", "twin_history.csv"):
         assert (run.path / name).read_text() == (expected.path / name).read_text()
     assert not run.checkpoints_path.exists()
-    assert rdi.Predictor(tmp_path / "saved_models" / "cut").path.name == "1"
+    if part == "twin":
+        assert rdi.Predictor(tmp_path / "saved_models" / "cut").path.name == "1"
 
 
 def test_resume_of_a_finished_run_does_nothing(whole, capsys):
@@ -112,7 +121,7 @@ def test_a_run_that_another_process_has_finished_meanwhile_is_not_trained_again(
     assert "training is finished already" in capsys.readouterr().out
 
 
-def test_resume_without_a_run_starts_one(tmp_path):
+def test_resume_without_a_run_starts_one(trained_only, tmp_path):
     assert fit.main([*arguments(tmp_path), "--resume", "--twin=false"]) == 0
     assert RunFolder(tmp_path / "runs" / "cut").is_finished
 
@@ -142,7 +151,9 @@ def test_a_run_does_not_start_from_its_own_folder(whole, name, capsys):
     assert (source / "twin.keras").exists()
 
 
-def test_weights_to_start_from_are_looked_at_before_training_and_not_after_it(whole, tmp_path, capsys):
+def test_weights_to_start_from_are_looked_at_before_training_and_not_after_it(
+    whole, trained_only, tmp_path, capsys
+):
     source, made = tmp_path / "source", tmp_path / "made"
     source.mkdir()
     options = [*arguments(made), f"--model.weights={source}"]
@@ -164,8 +175,12 @@ def test_weights_to_start_from_are_looked_at_before_training_and_not_after_it(wh
     assert "training is finished already" in capsys.readouterr().out
 
 
-def test_a_calibration_that_asked_for_too_much_is_repeated_without_training(tmp_path, capsys, monkeypatch):
-    options = [*arguments(tmp_path), "--twin=false", "--calibration.attacked=10"]
+def test_a_calibration_under_attack_that_asked_for_too_much_is_repeated_without_training(
+    trained_only, tmp_path, capsys, monkeypatch
+):
+    """And with it a probe and EMA."""
+    options = [*arguments(tmp_path), "--training.probe=true", "--training.ema=0.9", "--twin=false"]
+    options += ["--calibration.attacked=10"]
     assert fit.main([*options, "--calibration.accuracy=1"]) == 2
     error = capsys.readouterr().err
     assert "reach a clean accuracy of 1 on held-out data" in error
@@ -173,19 +188,9 @@ def test_a_calibration_that_asked_for_too_much_is_repeated_without_training(tmp_
     with monkeypatch.context() as patched:
         patched.setattr("rdi_keras.training.loop.TrainingLoop._run_epoch", None)
         assert fit.main([*options, "--calibration.accuracy=null", "--resume"]) == 0
-    assert "accuracy: null" in (tmp_path / "runs" / "cut" / "config.yaml").read_text()
-
-
-def test_resume_and_overwrite_exclude_each_other(tmp_path, capsys):
-    assert fit.main([*arguments(tmp_path), "--resume", "--overwrite=true"]) == 2
-    assert "Received: both" in capsys.readouterr().err
-
-
-def test_probe_ema_and_calibration_under_attack_through_the_command(tmp_path, capsys):
-    options = ["--training.probe=true", "--training.ema=0.9", "--calibration.attacked=10", "--twin=false"]
-    assert fit.main([*arguments(tmp_path), *options]) == 0
     assert "calibration, round 1: worst case" in capsys.readouterr().out
     run = tmp_path / "runs" / "cut"
+    assert "accuracy: null" in (run / "config.yaml").read_text()
     assert "probe_accuracy" in (run / "history.csv").read_text().splitlines()[0]
     calibration = json.loads((run / "calibration.json").read_text())
     assert calibration["attacked"] == 10
@@ -193,6 +198,11 @@ def test_probe_ema_and_calibration_under_attack_through_the_command(tmp_path, ca
     assert calibration["training_seconds"]["model"] >= 0
     metadata = json.loads((run / "metadata.json").read_text())
     assert metadata["budget_table"]["budgets"]
+
+
+def test_resume_and_overwrite_exclude_each_other(tmp_path, capsys):
+    assert fit.main([*arguments(tmp_path), "--resume", "--overwrite=true"]) == 2
+    assert "Received: both" in capsys.readouterr().err
 
 
 def test_a_disk_that_is_full_while_it_trains_is_said_and_training_goes_on(tmp_path, capsys, monkeypatch):

@@ -73,10 +73,10 @@ class MetBeforeReading(scoring.FolderSource):
 
 @dataclass(frozen=True)
 class Stuck(scoring.FolderSource):
-    """Does not arrive in another process, as where a package is missing there."""
+    """Does not arrive in another process, as where something that it needs is missing there."""
 
-    def __setstate__(self, state):
-        raise OSError("no such library")
+    def __reduce__(self):
+        return open, ("no such library",)
 
 
 def test_two_workers_write_the_same_bits(one_worker, run_folder, photos, tmp_path):
@@ -138,7 +138,7 @@ def test_summary_counts(one_worker):
     )
 
 
-def test_only_what_is_missing_is_scored_again(one_worker, run_folder, photos, capsys):
+def test_only_what_is_missing_is_scored_again(one_worker, in_this_process, run_folder, photos, capsys):
     before = one_worker.read()
     files = sorted(one_worker.path.glob("shard-*.parquet"))
     times = {file: file.stat().st_mtime_ns for file in files}
@@ -207,7 +207,9 @@ def test_an_export_that_rounds_the_weights_is_another_model(in_this_process, run
 
 
 def test_a_worker_that_cannot_start_is_one_line(local_ray, run_folder, photos, tmp_path):
-    with pytest.raises(InputError, match="A worker could not start, or was lost: OSError: no such library"):
+    with pytest.raises(
+        InputError, match="A worker could not start, or was lost: FileNotFoundError: .*no such library"
+    ):
         scoring.score(run_folder, Stuck(photos), tmp_path / "out", workers=1, **SETTINGS)
 
 

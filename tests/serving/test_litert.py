@@ -4,6 +4,7 @@ import dataclasses
 import shutil
 import subprocess
 import sys
+from functools import partial
 
 import keras
 import numpy as np
@@ -14,7 +15,9 @@ from rdi_keras.defenses import RobustModel
 from rdi_keras.errors import InputError
 from rdi_keras.inference import adaptive, entropy, thresholds_for_shares
 from rdi_keras.metadata import Metadata, describe
-from rdi_keras.models import backbone
+from rdi_keras.models import Backbone, Stage
+from rdi_keras.models.blocks import basic_block
+from rdi_keras.models.heads import light_head
 from rdi_keras.serving import LiteRTRunner, export_litert, litert
 from rdi_keras.serving.litert_stages import LiteRTStages
 
@@ -50,9 +53,14 @@ def digits():
 
 @pytest.fixture(scope="module")
 def trained(digits):
-    """Residual blocks with BatchNorm and three exits, trained for seconds; a third leaves at each."""
+    """Residual blocks with BatchNorm, an exit behind each, trained for seconds; a third leaves at each."""
     keras.utils.set_random_seed(0)
-    model = RobustModel.from_backbone(backbone("resnet20", (8, 8, 1), 10, exits_after=[3, 6], heads="light"))
+    bodies = [
+        partial(basic_block, filters=filters, stride=stride, name=f"block_{number}")
+        for number, (filters, stride) in enumerate(((16, 1), (16, 1), (32, 2), (64, 2)))
+    ]
+    heads = [None, *(light_head(10) for _ in range(3))]  # The second block's short cut is the identity.
+    model = RobustModel.from_backbone(Backbone("residual", (8, 8, 1), tuple(map(Stage, bodies, heads))))
     plain = keras.Model(model.inputs, list(model.outputs))
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     plain.compile(keras.optimizers.Adam(3e-3), loss=[loss] * 3)
