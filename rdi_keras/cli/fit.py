@@ -53,7 +53,7 @@ def fit(config: Config, resume: bool = False, export: bool = True) -> Path:
     """
     from rich.console import Console
 
-    from rdi_keras.cli.machine import prepare_devices, xla_line
+    from rdi_keras.cli.machine import precision_line, prepare_devices, xla_line
     from rdi_keras.cli.resuming import open_run
     from rdi_keras.evaluation import suite
     from rdi_keras.files import make_folder
@@ -83,9 +83,8 @@ def fit(config: Config, resume: bool = False, export: bool = True) -> Path:
             if config.twin and config.model.weights:
                 build_model(config, dataset, side_exits=False)  # Finds one that is missing or does not fit.
         together = f", {cluster.num_replicas} together" if cluster.num_replicas > 1 else ""
-        console.print(
-            f"devices: {devices}{together}; precision: {config.training.precision}; {xla_line(model)}"
-        )
+        precision = precision_line(config.training.precision)
+        console.print(f"devices: {devices}{together}; {precision}; {xla_line(model)}")
         calibrate(model, dataset.calibration, config.calibration)  # Finds impossible shares or budgets.
 
     if not cluster.is_chief:

@@ -31,6 +31,14 @@ def prepare_devices(deterministic: bool = False) -> str:
     return ", ".join(each.name for each in gpus) or f"CPU ({platform.machine()})"
 
 
+def precision_line(name: str) -> str:
+    """In what a training with `training.precision` of this name computes on this machine."""
+    from rdi_keras.training.precision import computes_bfloat16
+
+    imitated = name == "bfloat16" and not computes_bfloat16()
+    return f"precision: {name}{', which this CPU replaces by float32' if imitated else ''}"
+
+
 def xla_line(model: "RobustModel") -> str:
     """Whether XLA compiles the training of a compiled model."""
     return f"XLA in training: {'on' if model.jit_compile else 'off'}"

@@ -114,10 +114,9 @@ class TrainingConfig:
             best epoch when the model has been overfitted to a weak training attack.
         checkpoint_minutes: how often everything is written that `--resume` goes on from.
         checkpoint_steps: the same, counted in steps; default: by minutes alone.
-        precision: of the convolutions and products in a training step: float32, or bfloat16, which on a CPU
-            with AVX512-BF16 or AMX may be quicker or slower (docs/training.md tells how to measure it), and
-            changes nothing on others and on GPUs. Weights, thresholds, validation and every measurement are
-            float32 all the same.
+        precision: of the convolutions and products in a training step: float32, or bfloat16, which is quicker
+            on CPUs with AMX and changes nothing on others and on GPUs. Weights, thresholds, validation and
+            every measurement are float32 all the same.
         deterministic: whether the same run gives the same bits: slower on a GPU.
     """
 

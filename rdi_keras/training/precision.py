@@ -14,12 +14,15 @@ BFLOAT16_OPTION = "auto_mixed_precision_onednn_bfloat16"
 
 
 def computes_bfloat16() -> bool:
-    """Whether this machine's CPU has instructions for bfloat16, which else would be imitated, slowly."""
+    """Whether this machine's CPU multiplies matrices in bfloat16 (AMX).
+
+    AVX512-BF16 alone has instructions for it too, but made steps slower: docs/training.md.
+    """
     try:
         flags = Path("/proc/cpuinfo").read_text()
     except OSError:  # Where the system has no such file, TensorFlow has no such instructions either.
         return False
-    return any(flag in flags.split() for flag in ("avx512_bf16", "amx_bf16"))
+    return "amx_bf16" in flags.split()
 
 
 def in_precision(name: str, step: Callable) -> Callable:
@@ -28,7 +31,7 @@ def in_precision(name: str, step: Callable) -> Callable:
     Only calls of what is returned are changed: TensorFlow keeps a compiled version for each setting.
 
     Args:
-        name: `float32`, or `bfloat16`: convolutions and matrix products on a CPU that supports it.
+        name: `float32`, or `bfloat16`: convolutions and matrix products on a CPU with AMX.
         step: a `tf.function`.
 
     Raises:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from rdi_keras.cli.machine import precision_line
 from rdi_keras.errors import InputError
 from rdi_keras.training import precision
 from rdi_keras.training.precision import BFLOAT16_OPTION, in_precision
@@ -35,9 +36,23 @@ def test_only_the_wrapped_call_is_in_bfloat16(monkeypatch):
         assert np.abs(rough - exact).max() > 0
 
 
-def test_a_cpu_without_the_instructions_trains_in_float32(monkeypatch):
-    monkeypatch.setattr(precision, "computes_bfloat16", lambda: False)
-    assert in_precision("bfloat16", print) is print
+@pytest.mark.parametrize(
+    ("flags", "native"),
+    [("fma avx512_bf16 amx_bf16", True), ("avx512f avx512_bf16", False), ("avx2", False), (None, False)],
+    ids=["AMX", "AVX512-BF16", "neither", "no such file"],
+)
+def test_only_a_cpu_with_amx_trains_in_bfloat16(flags, native, monkeypatch):
+    def read_text(path):
+        if flags is None:
+            raise FileNotFoundError(path)
+        return f"flags\t: {flags}\n"
+
+    monkeypatch.setattr(precision.Path, "read_text", read_text)
+    assert (in_precision("bfloat16", print) is not print) == native
+    assert in_precision("float32", print) is print
+    assert precision_line("float32") == "precision: float32"
+    said = "precision: bfloat16" + ("" if native else ", which this CPU replaces by float32")
+    assert precision_line("bfloat16") == said
 
 
 def test_the_option_is_taken_back_after_a_failure(monkeypatch):
