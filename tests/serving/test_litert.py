@@ -53,7 +53,7 @@ def digits():
 
 @pytest.fixture(scope="module")
 def trained(digits):
-    """Residual blocks with BatchNorm, an exit behind each, trained for seconds; a third leaves at each."""
+    """Residual blocks with BatchNorm and three exits, trained for seconds; a third leaves at each."""
     keras.utils.set_random_seed(0)
     bodies = [
         partial(basic_block, filters=filters, stride=stride, name=f"block_{number}")
