@@ -33,10 +33,10 @@ def prepare_devices(deterministic: bool = False) -> str:
 
 def precision_line(name: str) -> str:
     """In what a training with `training.precision` of this name computes on this machine."""
-    from rdi_keras.training.precision import computes_bfloat16
+    from rdi_keras.training.precision import precision_here
 
-    imitated = name == "bfloat16" and not computes_bfloat16()
-    return f"precision: {name}{', which this CPU replaces by float32' if imitated else ''}"
+    here = precision_here(name)
+    return f"precision: {name}" + ("" if here == name else f", on this CPU {here}")
 
 
 def xla_line(model: "RobustModel") -> str:

@@ -25,6 +25,11 @@ def computes_bfloat16() -> bool:
     return "amx_bf16" in flags.split()
 
 
+def precision_here(name: str) -> str:
+    """In what training steps of a precision compute on this machine."""
+    return name if computes_bfloat16() else "float32"
+
+
 def in_precision(name: str, step: Callable) -> Callable:
     """A compiled function that computes in some precision; inputs, outputs and variables stay float32.
 
@@ -39,7 +44,7 @@ def in_precision(name: str, step: Callable) -> Callable:
     """
     if name not in PRECISIONS:
         raise InputError(f"Unknown training.precision {name!r}. Allowed: {', '.join(PRECISIONS)}")
-    if name == "float32" or not computes_bfloat16():
+    if precision_here(name) == "float32":
         return step
 
     def call(*arguments: Any) -> Any:

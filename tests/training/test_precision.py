@@ -51,7 +51,7 @@ def test_only_a_cpu_with_amx_trains_in_bfloat16(flags, native, monkeypatch):
     assert (in_precision("bfloat16", print) is not print) == native
     assert in_precision("float32", print) is print
     assert precision_line("float32") == "precision: float32"
-    said = "precision: bfloat16" + ("" if native else ", which this CPU replaces by float32")
+    said = "precision: bfloat16" + ("" if native else ", on this CPU float32")
     assert precision_line("bfloat16") == said
 
 
